@@ -1,0 +1,61 @@
+"""procd: a hot-reloading multi-process server daemon for Linux.
+
+Names are fetched when they are first asked for: the master imports this package too, and
+has no use for an event loop.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from procd.app import Connection, Server, Task
+    from procd.errors import (
+        InboxFull,
+        MessageTooBig,
+        NoSuchWorker,
+        ProcdError,
+        SendBufferFull,
+        TaskError,
+        TaskFailed,
+        TaskQueueFull,
+        TaskTimeout,
+    )
+    from procd.tasks.ref import TaskRef
+    from procd.tasks.registry import task
+
+__all__ = [
+    "Connection",
+    "InboxFull",
+    "MessageTooBig",
+    "NoSuchWorker",
+    "ProcdError",
+    "SendBufferFull",
+    "Server",
+    "Task",
+    "TaskError",
+    "TaskFailed",
+    "TaskQueueFull",
+    "TaskRef",
+    "TaskTimeout",
+    "task",
+]
+
+_ROOMS = {
+    "Connection": "procd.app",
+    "Server": "procd.app",
+    "Task": "procd.app",
+    "TaskRef": "procd.tasks.ref",
+    "task": "procd.tasks.registry",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'procd' has no attribute {name!r}")
+    return getattr(import_module(_ROOMS.get(name, "procd.errors")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

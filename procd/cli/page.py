@@ -1,0 +1,72 @@
+"""The status page for a person: what is wrong first, then who runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def show(page: Mapping[str, Any]) -> None:
+    """Print the page."""
+    console = Console(highlight=False)
+    reload = page["reload"]
+    if page["config"]["error"]:
+        console.print("config refused:", style="bold red")
+        console.print(page["config"]["error"], markup=False)
+    if reload["error"] and reload["state"] == "refused":
+        console.print(f"reload refused: {', '.join(reload['cause'])}", style="bold red")
+        console.print(reload["error"], markup=False)
+    where = ", ".join(page["listeners"]) or "no listener"
+    console.print(
+        f"{page['state']}  pid {page['pid']}  generation {page['generation']}  "
+        f"up {_seconds(page['uptime'])}  {where}",
+        markup=False,
+    )
+    if reload["state"] == "ok" and reload["seconds"] is not None:
+        cause = ", ".join(reload["cause"])
+        console.print(f"last reload {reload['seconds'] * 1000:.0f} ms: {cause}", markup=False)
+    tasks = page["tasks"]
+    console.print(
+        "tasks  " + "  ".join(f"{name} {count}" for name, count in tasks.items()), markup=False
+    )
+    console.print(_table(page["processes"]))
+
+
+def _table(processes: list[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("id", "role", "pid", "gen", "state", "conns", "requests", "restarts", "rss", "pss"):
+        table.add_column(name, justify="left" if name in ("role", "state") else "right")
+    for process in processes:
+        style = {"backoff": "red", "booting": "yellow", "draining": "dim"}.get(process["state"], "")
+        table.add_row(
+            _text(process.get("id")),
+            process["role"],
+            _text(process["pid"]),
+            _text(process["generation"]),
+            process["state"],
+            _text(process.get("connections")),
+            _text(process.get("requests")),
+            _text(process["restarts"]),
+            _mib(process["rss_bytes"]),
+            _mib(process["pss_bytes"]),
+            style=style,
+        )
+    return table
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _mib(size: int | None) -> str:
+    return "" if size is None else f"{size / (1 << 20):.1f}M"
+
+
+def _seconds(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f}{unit}"
+    return f"{seconds:.0f}s"

@@ -1,0 +1,74 @@
+"""Every error that procd raises on purpose, and the exit status that it ends a command with.
+
+A message here is read by a person: what happened, to what, what to do.
+"""
+
+from __future__ import annotations
+
+
+class ProcdError(Exception):
+    """Base of all errors that the command line reports without a traceback."""
+
+    exit_status = 1
+
+
+class UsageError(ProcdError):
+    """The command line or the environment asks for something that cannot be."""
+
+    exit_status = 2
+
+
+class ConfigError(ProcdError):
+    """The config is not valid; the message has one line `FILE:LINE:COL: ...` per fault."""
+
+    exit_status = 2
+
+
+class NotRunning(ProcdError):
+    """There is no master for this config."""
+
+    exit_status = 3
+
+
+class AlreadyRunning(ProcdError):
+    """A master for this config (or one that owns its files) lives."""
+
+
+class StartFailed(ProcdError):
+    """The service could not come up; nothing of it is left running."""
+
+
+class ReloadRefused(ProcdError):
+    """The new generation did not come up; the old one serves untouched."""
+
+
+class TaskError(ProcdError):
+    """Base of what the task calls raise."""
+
+
+class TaskQueueFull(TaskError):
+    """No slot is free for another task: answer "busy", or wait with task_wait."""
+
+
+class TaskFailed(TaskError):
+    """The task's handler raised, or its process died too often; the text tells which."""
+
+
+class TaskTimeout(TaskError):
+    """The result did not come within the time that the caller gave."""
+
+
+class MessageTooBig(ProcdError):
+    """A payload is larger than the way that it should go."""
+
+
+class InboxFull(ProcdError):
+    """The process that should get the message has not read its earlier ones."""
+
+
+class NoSuchWorker(ProcdError):
+    """No worker or task worker has this id."""
+
+
+class SendBufferFull(ProcdError):
+    """A client reads too slowly: await conn.drain() before sending more to it."""

@@ -1,0 +1,173 @@
+"""The arena as a process sees it: a shared mapping with one slot for each accepted task.
+
+The arena is the truth about tasks. The message queue gives them an order, hints and
+doorbells wake somebody; any of those may be lost, doubled or made anew.
+
+Rules of this file:
+- The payload is written before the word; the word is one aligned store (words.py).
+- A process writes only words of slots that are its to write: a dispatcher those of the
+  chunks that it owns, a task worker one whose byte it has locked.
+- The file is opened once, by the master; here its descriptor is inherited. Nobody may
+  close a descriptor of this file in a running process: the kernel would drop all of the
+  process's record locks (fcntl(2)), and with them its claim. mmap keeps a duplicate for
+  that reason too.
+- The master never maps it: a file that somebody truncates is SIGBUS for who touches it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import time
+
+from procd.ipc import layout as lay
+from procd.ipc import words
+from procd.ipc.layout import Layout, Meta
+from procd.ipc.words import SlotState
+from procd.linux import recordlock
+
+# Chunk locks lie far behind the slots' bytes; a lock needs no bytes under it.
+CHUNK_LOCKS = 1 << 40
+_WORD = lay.WORD
+
+
+class Arena:
+    """One process's view. Not for the master.
+
+    *row* and *incarnation* name the process; claim() and lease() act in that name.
+    """
+
+    def __init__(self, fd: int, layout: Layout) -> None:
+        self.fd = fd
+        self.layout = layout
+        self.row = 0
+        self.incarnation = 0
+        self.map = mmap.mmap(fd, layout.size)
+
+    def become(self, row: int, incarnation: int) -> None:
+        """Say who this process is; once, right after the fork."""
+        self.row, self.incarnation = row, incarnation
+
+    def word(self, slot: int) -> int:
+        value: int = _WORD.unpack_from(self.map, self.layout.word_at(slot))[0]
+        return value
+
+    def _set_word(self, slot: int, word: int) -> None:
+        _WORD.pack_into(self.map, self.layout.word_at(slot), word)
+
+    # Dispatcher
+
+    def lease(self) -> list[int]:
+        """Take a free chunk and return its slots; an empty list when there is none.
+
+        The table's word is the lease; the record lock only keeps two takers apart, and the
+        kernel frees it should this process die between the two.
+        """
+        mine = lay.owner_word(self.row, self.incarnation)
+        for step in range(self.layout.chunks):
+            # Each process starts to look elsewhere: fewer meetings at one chunk.
+            chunk = (step + self.row * 7) % self.layout.chunks
+            at = self.layout.chunk_at(chunk)
+            if _WORD.unpack_from(self.map, at)[0] != lay.NOBODY:
+                continue
+            if not recordlock.try_lock(self.fd, CHUNK_LOCKS + chunk):
+                continue
+            free = _WORD.unpack_from(self.map, at)[0] == lay.NOBODY
+            if free:
+                _WORD.pack_into(self.map, at, mine)
+            recordlock.unlock(self.fd, CHUNK_LOCKS + chunk)
+            if free:
+                first = chunk * self.layout.chunk_slots
+                return list(range(first, first + self.layout.chunk_slots))
+        return []
+
+    def give_back(self, chunk: int) -> None:
+        """End the lease of a chunk whose slots are all free."""
+        _WORD.pack_into(self.map, self.layout.chunk_at(chunk), lay.NOBODY)
+
+    def accept(
+        self, slot: int, payload: bytes, *, worker_id: int, dst: int, flags: int, priority: int
+    ) -> int:
+        """Write a task into a free slot of an own chunk; return its token.
+
+        From the last store on the task is accepted: it will run.
+        """
+        at = self.layout.body_at(slot)
+        start = at + lay.META_BYTES
+        self.map[start : start + len(payload)] = payload
+        lay.META.pack_into(
+            self.map,
+            at,
+            *(self.row, self.incarnation, worker_id, dst, flags, priority, len(payload), 0),
+            time.time(),
+        )
+        epoch = words.epoch_of(self.word(slot)) + 1
+        state = SlotState.QUEUED if dst < 0 else SlotState.ADDRESSED
+        self._set_word(slot, words.pack(state, 0, 0, epoch))
+        return words.token(slot, epoch)
+
+    def is_done(self, token: int) -> bool:
+        return self._is(token, SlotState.DONE)
+
+    def is_addressed(self, token: int) -> bool:
+        return self._is(token, SlotState.ADDRESSED)
+
+    def _is(self, token: int, state: SlotState) -> bool:
+        word = self.word(words.slot_of(token))
+        epoch = words.token_epoch(token)
+        return words.state_of(word) == state and words.epoch_of(word) == epoch
+
+    def result(self, token: int) -> tuple[bytes, bool]:
+        """Return the result of a done task, and whether it failed."""
+        at = self.layout.body_at(words.slot_of(token))
+        meta = self._meta(at)
+        start = at + lay.META_BYTES + self.layout.slot_bytes
+        return self.map[start : start + meta.result_bytes], bool(meta.flags & lay.FAILED)
+
+    def free(self, token: int) -> None:
+        """Give a done slot of an own chunk free."""
+        epoch = words.token_epoch(token)
+        self._set_word(words.slot_of(token), words.pack(SlotState.FREE, 0, 0, epoch))
+
+    # Task worker
+
+    def claim(self, token: int) -> tuple[int, Meta, bytes] | None:
+        """Make the task this process's; return attempt, meta and payload.
+
+        None when the token is old, doubled, or names nothing: it can be dropped, for the
+        arena knows better. The winner holds the record lock until finish().
+        Raises Damaged if the slot's lengths cannot be.
+        """
+        slot, epoch = words.slot_of(token), words.token_epoch(token)
+        if slot >= self.layout.slots or not recordlock.try_lock(self.fd, slot):
+            return None
+        # Read under the lock: only now is nobody else between his look and his word.
+        word = self.word(slot)
+        claimable = words.state_of(word) in (SlotState.QUEUED, SlotState.ADDRESSED)
+        if not claimable or words.epoch_of(word) != epoch:
+            recordlock.unlock(self.fd, slot)
+            return None
+        attempt = words.unpack(word).attempt
+        self._set_word(slot, words.pack(SlotState.RUNNING, attempt, self.row, epoch))
+        at = self.layout.body_at(slot)
+        meta = self._meta(at)
+        start = at + lay.META_BYTES
+        return attempt, meta, self.map[start : start + meta.payload_bytes]
+
+    def finish(self, token: int, meta: Meta, result: bytes, *, failed: bool) -> None:
+        """Publish the result and let go; this process never touches the slot again.
+
+        DONE stands before anybody is told: a late DONE would land in a reused slot.
+        """
+        slot = words.slot_of(token)
+        at = self.layout.body_at(slot)
+        start = at + lay.META_BYTES + self.layout.slot_bytes
+        self.map[start : start + len(result)] = result
+        flags = meta.flags | (lay.FAILED if failed else 0)
+        done = meta._replace(flags=flags, result_bytes=len(result))
+        lay.META.pack_into(self.map, at, *done)
+        word = words.unpack(self.word(slot))
+        self._set_word(slot, words.pack(SlotState.DONE, word.attempt, self.row, word.epoch))
+        recordlock.unlock(self.fd, slot)
+
+    def _meta(self, at: int) -> Meta:
+        return Meta.unpack(self.map[at : at + lay.META_BYTES], self.layout)

@@ -1,0 +1,216 @@
+"""The arena as the master sees it: a file, read and written in place, never mapped.
+
+The master writes a slot only when nobody else may: its task worker is reaped, its
+dispatcher is reaped, or (an addressed task whose seat is gone) under the slot's lock.
+A file that is no arena of ours is set aside under another name, never trusted and never
+deleted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from procd.errors import StartFailed
+from procd.ipc import layout as lay
+from procd.ipc import words
+from procd.ipc.layout import Damaged, Layout, Meta
+from procd.ipc.words import SlotState, Writer
+from procd.linux import recordlock
+
+_LIVE = (SlotState.QUEUED, SlotState.ADDRESSED, SlotState.RUNNING)
+
+
+class Slot(NamedTuple):
+    """One slot that is in use."""
+
+    number: int
+    state: SlotState
+    attempt: int
+    row: int
+    epoch: int
+
+    @property
+    def token(self) -> int:
+        return words.token(self.number, self.epoch)
+
+
+class ArenaFile:
+    """One arena, opened for the master's life. Made by create() or adopt()."""
+
+    def __init__(self, path: Path, fd: int, layout: Layout) -> None:
+        self.path = path
+        self.fd = fd
+        self.layout = layout
+
+    @classmethod
+    def create(cls, path: Path, layout: Layout) -> ArenaFile:
+        """Make an empty arena; raises StartFailed (full disk, no permission) leaving none."""
+        fd = -1
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            # A hole in a sparse file on a full disk would be SIGBUS for who touches it.
+            os.posix_fallocate(fd, 0, layout.size)
+            free = words.pack(SlotState.FREE, 0, 0, layout.first_epoch)
+            os.pwrite(fd, (array("Q", [free]) * layout.slots).tobytes(), layout.words_at)
+            os.pwrite(fd, layout.header(), 0)  # last: a half-made arena is no arena
+        except OSError as error:
+            if fd >= 0:
+                os.close(fd)
+                path.unlink()
+            cure = f"; it needs {layout.size >> 20} MiB: free some, or lower task_slots"
+            raise StartFailed(
+                f"cannot make the task arena {path}: {error.strerror}"
+                + (cure if error.errno in (errno.ENOSPC, errno.EDQUOT) else "")
+            ) from None
+        return cls(path, fd, layout)
+
+    @classmethod
+    def adopt(cls, path: Path) -> ArenaFile | None:
+        """Open the arena that an earlier master left; None when there is none.
+
+        Raises Damaged when the file cannot be trusted (the caller sets it aside), and
+        StartFailed when it cannot be opened.
+        """
+        try:
+            flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            fd = os.open(path, flags)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StartFailed(f"cannot open the task arena {path}: {error.strerror}") from None
+        try:
+            layout = Layout.read(os.pread(fd, lay.PAGE, 0), os.fstat(fd).st_size)
+            arena = cls(path, fd, layout)
+            for word in arena._words(0, layout.slots):
+                if word & words.STATE_MASK > SlotState.DONE:
+                    raise Damaged("a slot is in a state that does not exist")
+        except Damaged:
+            os.close(fd)
+            raise
+        return arena
+
+    # The lease's queue
+
+    def queue(self) -> tuple[int, int]:
+        """Return key and id of the queue that the last master made."""
+        key, number = lay.QUEUE.unpack(os.pread(self.fd, lay.QUEUE.size, lay.QUEUE_AT))
+        return key, number
+
+    def set_queue(self, key: int, number: int) -> None:
+        os.pwrite(self.fd, lay.QUEUE.pack(key, number), lay.QUEUE_AT)
+
+    # Looking
+
+    def _words(self, first: int, count: int) -> array[int]:
+        return array("Q", os.pread(self.fd, count * 8, self.layout.word_at(first)))
+
+    def owners(self) -> array[int]:
+        """Return the chunk table."""
+        return array("Q", os.pread(self.fd, self.layout.chunks * 8, lay.PAGE))
+
+    def slot(self, number: int) -> Slot:
+        return Slot(number, *words.unpack(self._words(number, 1)[0]))
+
+    def chunk(self, chunk: int) -> Iterator[Slot]:
+        """Return a chunk's slots that are in use."""
+        size = self.layout.chunk_slots
+        for number, word in enumerate(self._words(chunk * size, size), chunk * size):
+            if word & words.STATE_MASK != SlotState.FREE:
+                yield Slot(number, *words.unpack(word))
+
+    def in_use(self) -> Iterator[Slot]:
+        """Return every slot that is in use, in chunks that have an owner."""
+        for chunk, owner in enumerate(self.owners()):
+            if owner != lay.NOBODY:
+                yield from self.chunk(chunk)
+
+    def count(self) -> tuple[int, int]:
+        """Return how many tasks are queued and how many run."""
+        states = [slot.state for slot in self.in_use()]
+        running = states.count(SlotState.RUNNING)
+        done = states.count(SlotState.DONE)
+        return len(states) - running - done, running
+
+    def last_epoch(self) -> int:
+        return max(self._words(0, self.layout.slots)) >> 64 - words.EPOCH_BITS
+
+    def meta(self, number: int) -> Meta:
+        """Raises Damaged."""
+        body = os.pread(self.fd, lay.META_BYTES, self.layout.body_at(number))
+        return Meta.unpack(body, self.layout)
+
+    def payload(self, number: int, meta: Meta) -> bytes:
+        at = self.layout.body_at(number) + lay.META_BYTES
+        return os.pread(self.fd, meta.payload_bytes, at)
+
+    # Changing
+
+    def move(self, slot: Slot, state: SlotState, attempt: int = 0) -> None:
+        """Write a slot's word. Raises IllegalChange: the master knows its rules."""
+        old = words.pack(slot.state, slot.attempt, slot.row, slot.epoch)
+        new = words.pack(state, attempt, 0, slot.epoch)
+        words.check(old, new, Writer.MASTER)
+        os.pwrite(self.fd, lay.WORD.pack(new), self.layout.word_at(slot.number))
+
+    def unaddress(self, slot: Slot) -> bool:
+        """Let any task worker have an addressed task; False when it is running by now."""
+        if not recordlock.try_lock(self.fd, slot.number):
+            return False
+        try:
+            if self.slot(slot.number) != slot:
+                return False
+            self.move(slot, SlotState.QUEUED, slot.attempt)
+            return True
+        finally:
+            recordlock.unlock(self.fd, slot.number)
+
+    def fail(self, slot: Slot, result: bytes) -> Meta:
+        """Publish a failure for a task whose process is dead."""
+        meta = self.meta(slot.number)
+        meta = meta._replace(flags=meta.flags | lay.FAILED, result_bytes=len(result))
+        at = self.layout.body_at(slot.number)
+        os.pwrite(self.fd, result, at + lay.META_BYTES + self.layout.slot_bytes)
+        os.pwrite(self.fd, meta.pack(), at)
+        self.move(slot, SlotState.DONE, slot.attempt)
+        return meta
+
+    def set_owner(self, chunk: int, owner: int) -> None:
+        os.pwrite(self.fd, lay.WORD.pack(owner), self.layout.chunk_at(chunk))
+
+    def sweep(self, chunk: int) -> tuple[int, bool]:
+        """Free the done slots of a chunk whose dispatcher is dead.
+
+        Returns how many results had no reader, and whether tasks are still in it; if not,
+        the chunk goes back to the pool.
+        """
+        done, left = 0, False
+        for slot in self.chunk(chunk):
+            if slot.state is SlotState.DONE:
+                self.move(slot, SlotState.FREE)
+                done += 1
+            else:
+                left = True
+        self.set_owner(chunk, lay.ORPHAN if left else lay.NOBODY)
+        return done, left
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def set_aside(path: Path, now: float | None = None) -> Path:
+    """Rename a file that cannot be trusted; return its new name."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
+    aside = path.with_name(f"{path.name}.damaged-{stamp}-{os.getpid()}")
+    path.rename(aside)
+    return aside
+
+
+def live(slots: Iterator[Slot]) -> list[Slot]:
+    """Keep the slots whose tasks have not finished."""
+    return [slot for slot in slots if slot.state in _LIVE]

@@ -1,0 +1,152 @@
+"""Inboxes: how a process is told something by another one, by row and incarnation.
+
+A Unix datagram socket in run_dir/ipc (0700) for each process. It holds some eleven
+datagrams (net.unix.max_dgram_qlen): a full one is said to the sender, never waited for,
+so nobody blocks on a send while others wait for him to read. What comes out is
+untrusted: anything that is no message of ours is counted and dropped.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+from procd.errors import InboxFull, MessageTooBig
+from procd.ipc import wire
+
+MAX_MESSAGE_BYTES = 200_000  # 212,000 pass through a datagram socket, 300,000 do not
+_MAX_DATAGRAM = MAX_MESSAGE_BYTES + 64
+
+HINT, TASK, MESSAGE = b"H", b"T", b"M"
+_TOKEN = struct.Struct("<cQ")
+
+
+class Hint(NamedTuple):
+    """The result of an own task stands in its slot."""
+
+    token: int
+
+
+class Addressed(NamedTuple):
+    """A task for this very task worker stands in a slot."""
+
+    token: int
+
+
+class Message(NamedTuple):
+    """A pipe message."""
+
+    src_worker_id: int
+    data: object
+
+
+class Gone(Exception):
+    """That process is not there any more."""
+
+
+def path_of(folder: Path, row: int, incarnation: int) -> str:
+    return f"{folder}/{row}.{incarnation}.sock"
+
+
+def hint(token: int) -> bytes:
+    return _TOKEN.pack(HINT, token)
+
+
+def addressed(token: int) -> bytes:
+    return _TOKEN.pack(TASK, token)
+
+
+def message(src_worker_id: int, data: object) -> bytes:
+    """Raises TypeError for data that cannot travel, MessageTooBig over 200,000 bytes."""
+    packed = MESSAGE + wire.pack([src_worker_id, data])
+    if len(packed) > MAX_MESSAGE_BYTES:
+        raise MessageTooBig(
+            f"a message of {len(packed)} bytes; an inbox takes {MAX_MESSAGE_BYTES}: "
+            "leave it in a file and send the path"
+        )
+    return packed
+
+
+def parse(datagram: memoryview) -> Hint | Addressed | Message:
+    """Raises wire.Undecodable for anything that hint(), addressed(), message() did not make."""
+    kind = bytes(datagram[:1])
+    if kind in (HINT, TASK) and len(datagram) == _TOKEN.size:
+        token = _TOKEN.unpack(datagram)[1]
+        return Hint(token) if kind == HINT else Addressed(token)
+    if kind == MESSAGE:
+        value = wire.unpack(datagram[1:])
+        if isinstance(value, list) and len(value) == 2 and type(value[0]) is int:
+            return Message(value[0], value[1])
+    raise wire.Undecodable("not a message of procd")
+
+
+class Inbox:
+    """The receiving end; a process makes its own, the master removes what the dead left."""
+
+    def __init__(self, folder: Path, row: int, incarnation: int) -> None:
+        self.path = path_of(folder, row, incarnation)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.setblocking(False)
+        self.socket.bind(self.path)
+        self._buffer = memoryview(bytearray(_MAX_DATAGRAM))
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def receive(self) -> memoryview | None:
+        """Return one datagram, None when there is none. Valid until the next call."""
+        try:
+            size = self.socket.recv_into(self._buffer)
+        except (BlockingIOError, InterruptedError):
+            return None
+        return self._buffer[:size]
+
+    def close(self) -> None:
+        self.socket.close()
+        remove(self.path)
+
+
+def remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+class Post:
+    """The sending end. Hints and messages have a socket each: unread large messages fill
+    their sender's buffer, and hints must still go out then."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._hints = self._open()
+        self._messages = self._open()
+
+    @property
+    def fds(self) -> set[int]:
+        return {self._hints.fileno(), self._messages.fileno()}
+
+    @staticmethod
+    def _open() -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MAX_MESSAGE_BYTES)
+        return sock
+
+    def send(self, row: int, incarnation: int, datagram: bytes) -> None:
+        """Raises InboxFull, Gone."""
+        sock = self._messages if datagram[:1] == MESSAGE else self._hints
+        try:
+            sock.sendto(datagram, path_of(self._folder, row, incarnation))
+        except BlockingIOError:
+            raise InboxFull("the inbox is full: its process has not read yet") from None
+        except (ConnectionRefusedError, FileNotFoundError):
+            raise Gone(f"row {row}, incarnation {incarnation}") from None
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                raise InboxFull("the kernel has no room for the message now") from None
+            raise

@@ -1,0 +1,150 @@
+"""The arena file, byte by byte: geometry, header, and what a slot's body holds.
+
+Pure: offsets and bytes. Two rooms stand on it: arena (the processes' mapping) and
+arenafile (the master's pread and pwrite).
+
+    0      header: magic, version, geometry, CRC of these        (written once)
+    64     lease: the key and id of the queue that goes with it  (each start)
+    4096   chunk table: one owner word a chunk
+    ...    slot words, 8 bytes each, together so that a scan is one read
+    ...    bodies: 64 bytes of meta, payload area, result area
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from procd.ipc import words
+
+MAGIC = b"procdarn"
+VERSION = 1
+PAGE = 4096
+META_BYTES = 64
+
+WORD = struct.Struct("<Q")  # aligned, in one pack_into: never torn
+_HEADER = struct.Struct("<8sIIIIQ")  # magic, version, slots, slot_bytes, chunk_slots, first epoch
+_CRC = struct.Struct("<I")
+QUEUE = struct.Struct("<Ii")  # key, id
+QUEUE_AT = 64
+META = struct.Struct("<IIiiIIIId")
+
+NOBODY = 0
+ORPHAN = 1  # the owner died with tasks in it: the master sweeps it
+
+
+class Damaged(Exception):
+    """The file is no arena that this procd can read; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The geometry of one arena. Sizes in bytes."""
+
+    slots: int
+    slot_bytes: int  # of the payload area, and of the result area
+    chunk_slots: int
+    first_epoch: int = 0
+
+    @classmethod
+    def of(cls, slots: int, slot_bytes: int, first_epoch: int) -> Layout:
+        """Return the geometry for a wanted capacity; *slots* is rounded up to whole chunks."""
+        # Many chunks where there are few slots, so that one process cannot hold them all.
+        chunk = max(1, min(64, slots // 256))
+        slots = -(-slots // chunk) * chunk
+        return cls(slots, (slot_bytes + 7) & ~7, chunk, first_epoch)
+
+    @property
+    def chunks(self) -> int:
+        return self.slots // self.chunk_slots
+
+    @property
+    def words_at(self) -> int:
+        return _page_up(PAGE + self.chunks * 8)
+
+    @property
+    def bodies_at(self) -> int:
+        return _page_up(self.words_at + self.slots * 8)
+
+    @property
+    def body_bytes(self) -> int:
+        return META_BYTES + 2 * self.slot_bytes
+
+    @property
+    def size(self) -> int:
+        return self.bodies_at + self.slots * self.body_bytes
+
+    def chunk_at(self, chunk: int) -> int:
+        return PAGE + chunk * 8
+
+    def word_at(self, slot: int) -> int:
+        return self.words_at + slot * 8
+
+    def body_at(self, slot: int) -> int:
+        return self.bodies_at + slot * self.body_bytes
+
+    def header(self) -> bytes:
+        """Return the bytes that the file begins with."""
+        body = _HEADER.pack(
+            MAGIC, VERSION, self.slots, self.slot_bytes, self.chunk_slots, self.first_epoch
+        )
+        return body + _CRC.pack(zlib.crc32(body))
+
+    @classmethod
+    def read(cls, head: bytes, file_bytes: int) -> Layout:
+        """Return the geometry that a file's first bytes tell; raises Damaged."""
+        if len(head) < _HEADER.size + _CRC.size:
+            raise Damaged("it is too short")
+        body = head[: _HEADER.size]
+        magic, version, slots, slot_bytes, chunk_slots, first_epoch = _HEADER.unpack(body)
+        if magic != MAGIC:
+            raise Damaged("it is not an arena")
+        if _CRC.unpack_from(head, _HEADER.size)[0] != zlib.crc32(body):
+            raise Damaged("its header's checksum is wrong")
+        if version != VERSION:
+            raise Damaged(f"it is of version {version}, this procd reads {VERSION}")
+        if not 0 < slots <= words.MAX_SLOTS or not chunk_slots or slots % chunk_slots:
+            raise Damaged(f"it tells {slots} slots in chunks of {chunk_slots}")
+        layout = cls(slots, slot_bytes, chunk_slots, first_epoch)
+        if layout.size != file_bytes:
+            raise Damaged(f"it has {file_bytes} bytes instead of {layout.size}")
+        return layout
+
+
+def _page_up(offset: int) -> int:
+    return (offset + PAGE - 1) & ~(PAGE - 1)
+
+
+def owner_word(row: int, incarnation: int) -> int:
+    """Return the chunk table's word for a process; never NOBODY nor ORPHAN."""
+    return incarnation << 16 | row << 1 | 1 if incarnation else NOBODY
+
+
+NAMED, FAILED = 1, 2  # flags of a Meta
+
+
+class Meta(NamedTuple):
+    """What stands beside a payload."""
+
+    src_row: int  # the dispatcher: its row ...
+    src_incarnation: int  # ... and which process in that row
+    src_worker_id: int
+    dst_worker_id: int  # -1 = any
+    flags: int
+    priority: int
+    payload_bytes: int
+    result_bytes: int
+    accepted_at: float  # wall clock, for people
+
+    def pack(self) -> bytes:
+        return META.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes | memoryview, layout: Layout) -> Meta:
+        """Raises Damaged where a length cannot be."""
+        meta = cls(*META.unpack_from(data))
+        if meta.payload_bytes > layout.slot_bytes or meta.result_bytes > layout.slot_bytes:
+            raise Damaged("a slot's length is larger than a slot")
+        return meta

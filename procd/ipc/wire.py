@@ -1,0 +1,90 @@
+"""Values to bytes and back: MessagePack for task data, results, messages and channels.
+
+Pure, and the only room that knows msgpack. What goes in is checked at the call, so that
+the sender sees the error and not some process later. Never pickle: bytes from outside
+are data.
+
+MessagePack has no tuple: a tuple arrives as a list. Datetimes keep their instant; aware
+ones arrive in UTC, naive ones naive.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TypeAlias
+
+import msgpack
+
+Value: TypeAlias = (
+    "None | bool | int | float | str | bytes | list[Value] | tuple[Value, ...]"
+    " | dict[Value, Value] | dt.datetime"
+)
+
+MAX_DEPTH = 200  # msgpack itself stops at 511
+_NAIVE = 1  # our extension type: a datetime without zone, as ISO text
+_PLAIN = (str, bytes, int, float, bool, type(None))
+
+
+class Undecodable(ValueError):
+    """These bytes are no message of ours."""
+
+
+def pack(value: object) -> bytes:
+    """Return *value* as MessagePack.
+
+    Raises TypeError, naming the part, for whatever does not survive the way: other types,
+    integers over 64 bits, keys that are neither None, bool, int, float, str nor bytes.
+    """
+    if type(value) not in _PLAIN:
+        _check(value, "data", 0)
+    try:
+        packed: bytes = msgpack.packb(value, default=_extend, datetime=True)
+    except (OverflowError, ValueError) as error:
+        raise TypeError(f"not representable in MessagePack: {error}") from None
+    return packed
+
+
+def unpack(data: bytes | memoryview) -> object:
+    """Return the value; raises Undecodable on anything that pack() did not make."""
+    try:
+        value: object = msgpack.unpackb(
+            data, strict_map_key=False, timestamp=3, ext_hook=_contract
+        )
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise Undecodable(f"not MessagePack: {error}") from None
+    except (msgpack.UnpackException, msgpack.exceptions.StackError) as error:
+        raise Undecodable(f"not MessagePack: {error}") from None
+    return value
+
+
+def _check(value: object, where: str, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise TypeError(f"{where}: nested deeper than {MAX_DEPTH}")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, _PLAIN):
+                raise TypeError(f"{where}: a {type(key).__name__} cannot be a key: {key!r:.80}")
+            if type(item) not in _PLAIN:
+                _check(item, f"{where}[{key!r:.40}]", depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            if type(item) not in _PLAIN:
+                _check(item, f"{where}[{index}]", depth + 1)
+    elif not isinstance(value, (*_PLAIN, dt.datetime)):
+        raise TypeError(
+            f"{where}: a {type(value).__name__} cannot be sent; allowed: None, bool, int, float, "
+            "str, bytes, list, tuple, dict, datetime"
+        )
+
+
+def _extend(value: object) -> object:
+    # Aware datetimes went the native way; what comes here passed _check().
+    if isinstance(value, dt.datetime):
+        return msgpack.ExtType(_NAIVE, value.isoformat().encode())
+    raise TypeError(f"a {type(value).__name__} cannot be sent: {value!r:.80}")
+
+
+def _contract(code: int, data: bytes) -> object:
+    if code != _NAIVE:
+        raise Undecodable(f"unknown extension type {code}")
+    return dt.datetime.fromisoformat(data.decode("ascii"))

@@ -1,0 +1,219 @@
+"""What Linux tells about a process, and what a process can ask Linux to do to itself.
+
+Rules:
+- Thin bindings: nothing here knows what a worker or a master is.
+- A pid alone names nobody, because pids are used again: it is a pid with its start time.
+- "Gone" and "not permitted to look" are answers (None), never exceptions: processes vanish
+  between any two calls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import grp
+import os
+import pwd
+import signal
+from collections.abc import Collection
+
+from procd.errors import ProcdError
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+
+_STATE, _START_TIME = 0, 19  # proc(5): fields 3 and 22, counted from behind the comm
+_DEAD = (b"Z", b"X")
+_PAGE_BYTES = os.sysconf("SC_PAGESIZE")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def become_subreaper() -> None:
+    """Make orphaned descendants this process's children: prctl(2), PR_SET_CHILD_SUBREAPER.
+
+    Not inherited over fork; kept over exec.
+    """
+    _prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
+
+
+def die_with_parent() -> None:
+    """Have the kernel SIGKILL this process when its parent ends: PR_SET_PDEATHSIG.
+
+    A change of uid or gid clears it, so it comes after drop_privileges(); and the parent may
+    have died just before the call, so os.getppid() is checked after it. "Parent" is the thread
+    that forked. SIGKILL, because nothing milder ends a process inside a long C call.
+    """
+    _prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+
+
+def set_name(name: str) -> None:
+    """Name this process in `top` and `ps -o comm`; the kernel keeps the first 15 bytes."""
+    _prctl(_PR_SET_NAME, ctypes.c_char_p(os.fsencode(name)))
+
+
+def start_time(pid: int) -> int | None:
+    """When *pid* started, in clock ticks since boot: with the pid, a process's only true name.
+
+    None when there is no such process. A zombie still has one: see is_alive().
+    """
+    stat = _stat_fields(pid)
+    return int(stat[_START_TIME]) if stat else None
+
+
+def is_alive(pid: int, start: int | None) -> bool:
+    """Whether *pid* runs and is the process that started at *start* (None: whoever it is).
+
+    A zombie is dead: it runs nothing and holds nothing.
+    """
+    stat = _stat_fields(pid)
+    if stat is None or stat[_STATE] in _DEAD:
+        return False
+    return start is None or int(stat[_START_TIME]) == start
+
+
+def drop_privileges(user: str | None, group: str | None) -> None:
+    """Become *user* and *group* (names, or ids in digits) for good, with that user's groups.
+
+    Without *group* it is the user's own; with *group* alone the user stays and other groups go.
+    Nothing happens if this process already is who it should be, so that a service started as
+    its own user needs no rights. Raises ProcdError if the name is unknown, the rights are
+    missing, or the way back is still open.
+    """
+    if user is None and group is None:
+        return
+    account = _account(user) if user is not None else None
+    uid = os.geteuid() if account is None else account.pw_uid
+    gid = _gid(group) if group is not None else account.pw_gid if account else os.getegid()
+    if os.getresuid() == (uid,) * 3 and os.getresgid() == (gid,) * 3:
+        return
+    try:
+        # Groups first: without uid 0 they can no longer be changed.
+        if account is not None and account.pw_name:
+            os.initgroups(account.pw_name, gid)
+        else:
+            os.setgroups([gid])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    except PermissionError:
+        raise ProcdError(
+            f"cannot become user {user or uid!r}, group {group or gid!r}: this process runs as uid"
+            f" {os.geteuid()} without the right to change (CAP_SETUID, CAP_SETGID); start procd"
+            " as root, or take `user` and `group` out of the config"
+        ) from None
+    _check_no_way_back(uid, gid, user)
+
+
+def memory(pid: int) -> tuple[int | None, int | None]:
+    """Resident and proportional bytes of *pid*: (rss, pss), None for what cannot be known.
+
+    PSS needs the right to look into the process (ptrace(2), "access mode checking"): a master
+    without CAP_SYS_PTRACE cannot read it of a child that changed its user. RSS everybody can.
+    """
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as rollup:
+            sizes = {line.split()[0]: line.split()[1] for line in rollup if b" kB" in line}
+        return int(sizes[b"Rss:"]) * 1024, int(sizes[b"Pss:"]) * 1024
+    except (OSError, KeyError):
+        pass  # not permitted, gone, or a zombie, which has no memory map
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as statm:
+            resident = int(statm.read().split()[1]) * _PAGE_BYTES
+    except OSError:
+        return None, None
+    return resident or None, None  # 0 is a zombie or a kernel thread
+
+
+def holders(st_dev: int, st_ino: int) -> list[int]:
+    """The pids that have this file open, ascending, by /proc/*/fd; without those it may not see."""
+    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdecimal()]
+    return sorted(pid for pid in pids if _has_open(pid, st_dev, st_ino))
+
+
+def close_fds_except(keep: Collection[int]) -> None:
+    """Close every fd that is not in *keep*, 0, 1 and 2 included; for a freshly forked child.
+
+    Closes below Python's feet: file and socket objects of the parent still hold the numbers,
+    so the child leaves by os._exit or keeps those objects referenced.
+    """
+    for entry in os.listdir("/proc/self/fd"):
+        if int(entry) not in keep:
+            # EBADF: the fd that listed the folder, closed by now.
+            with contextlib.suppress(OSError):
+                os.close(int(entry))
+
+
+def _prctl(option: int, value: ctypes.c_ulong | ctypes.c_char_p) -> None:
+    nothing = ctypes.c_ulong(0)
+    if _libc.prctl(option, value, nothing, nothing, nothing) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl({option}): {os.strerror(code)}")
+
+
+def _stat_fields(pid: int) -> list[bytes] | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            line = stat.read()
+    except (FileNotFoundError, ProcessLookupError):  # ESRCH: it went between open and read
+        return None
+    # The comm stands in parentheses and may itself hold spaces and parentheses.
+    return line[line.rindex(b")") + 2 :].split()
+
+
+def _account(user: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        if not user.isdecimal():
+            raise ProcdError(
+                f"there is no user {user!r} on this machine: create it, or correct `user`"
+            ) from None
+    try:
+        return pwd.getpwuid(int(user))
+    except (KeyError, OverflowError):
+        # An id without an account, as containers have: no name, no groups but its own.
+        return pwd.struct_passwd(("", "x", int(user), int(user), "", "/", ""))
+
+
+def _gid(group: str) -> int:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        if group.isdecimal():
+            return int(group)
+        raise ProcdError(
+            f"there is no group {group!r} on this machine: create it, or correct `group`"
+        ) from None
+
+
+def _check_no_way_back(uid: int, gid: int, user: str | None) -> None:
+    """Prove that the change holds: a process that can return to root never left it."""
+    if os.getresuid() != (uid,) * 3 or os.getresgid() != (gid,) * 3:
+        raise ProcdError(f"the kernel did not make this process user {user!r} (uid {uid}) for good")
+    if uid == 0 or user is None:
+        return
+    try:
+        os.setresuid(0, 0, 0)
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.EINVAL):  # EINVAL: uid 0 is not in this namespace
+            return
+        raise
+    raise ProcdError(
+        f"user {user!r} (uid {uid}) can still become root: CAP_SETUID was kept (ambient"
+        " capabilities?); take it away, or take `user` out of the config"
+    )
+
+
+def _has_open(pid: int, st_dev: int, st_ino: int) -> bool:
+    try:
+        fds = os.listdir(f"/proc/{pid}/fd")
+    except OSError:  # gone, or another user's
+        return False
+    for fd in fds:
+        with contextlib.suppress(OSError):  # closed since
+            stat = os.stat(f"/proc/{pid}/fd/{fd}")
+            if (stat.st_dev, stat.st_ino) == (st_dev, st_ino):
+                return True
+    return False

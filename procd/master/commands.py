@@ -1,0 +1,224 @@
+"""What the master is told to do, by control requests and by signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING
+
+from procd import logs
+from procd.config.schema import KEYS
+from procd.ipc.scoreboard import Role
+from procd.master import status
+from procd.master.control import Json, Reply
+from procd.master.generations import BOTH, Outcome
+from procd.master.lifecycle import SEATED, State
+from procd.master.reload import Counts
+
+if TYPE_CHECKING:
+    from procd.master.master import Master
+
+TASKS_ONLY = (Role.TASK,)
+
+
+@dataclass(slots=True)
+class Scaling:
+    """A scale that waits for its processes."""
+
+    reply: Reply
+    deadline: float
+
+
+class Commands:
+    """The master's ears."""
+
+    def __init__(self, master: Master) -> None:
+        self._master = master
+        self._stops: list[Reply] = []
+        self._scalings: list[Scaling] = []
+        self._by_signal: dict[int, Callable[[], None]] = {
+            signal.SIGTERM: self._graceful,
+            signal.SIGINT: self._fast,
+            signal.SIGQUIT: self._fast,
+            signal.SIGHUP: lambda: self._reload(BOTH, "SIGHUP"),
+            signal.SIGUSR1: lambda: self._reload(BOTH, "SIGUSR1"),
+            signal.SIGUSR2: lambda: self._reload(TASKS_ONLY, "SIGUSR2"),
+            signal.SIGTTIN: lambda: self._more(1),
+            signal.SIGTTOU: lambda: self._more(-1),
+            signal.SIGWINCH: self._reopen_log,
+        }
+
+    @property
+    def signals(self) -> set[signal.Signals]:
+        return {signal.SIGCHLD, *(signal.Signals(number) for number in self._by_signal)}
+
+    def signal(self, signum: int) -> None:
+        act = self._by_signal.get(signum)
+        if act is not None:
+            logs.info("signal", name=signal.Signals(signum).name)
+            act()
+
+    # Control requests
+
+    def serve(self, request: Json, reply: Reply) -> None:
+        """Answer a request, now or when it is done."""
+        command = str(request["command"])
+        serve = {
+            "status": self._status,
+            "reload": self._reload_asked,
+            "stop": self._stop_asked,
+            "scale": self._scale_asked,
+            "reopen": self._reopen_asked,
+        }.get(command)
+        if serve is None:
+            reply({"ok": False, "exit": 2, "error": f"this master knows no command {command!r}"})
+            return
+        serve(request, reply)
+
+    def _status(self, request: Json, reply: Reply) -> None:
+        master = self._master
+        state = "stopping" if master.stopping.is_asked else "running"
+        if not master.generations.reload.serving:
+            state = "starting"
+        page = status.status(
+            state=state,
+            pid=os.getpid(),
+            began=master.began,
+            generations=master.generations,
+            listeners=master.listeners,
+            table=master.processes,
+            scoreboard=master.scoreboard,
+            recovery=master.recovery,
+        )
+        page["control"] = {"refused": master.control.refused}
+        reply({"ok": True, "status": page})
+
+    def _reload_asked(self, request: Json, reply: Reply) -> None:
+        if self._master.stopping.is_asked:
+            reply({"ok": False, "exit": 1, "error": "the service is stopping"})
+            return
+        roles = TASKS_ONLY if request.get("tasks") is True else BOTH
+        self._master.generations.request(
+            roles, ["procd reload"], lambda outcome: reply(answer(outcome))
+        )
+
+    def _stop_asked(self, request: Json, reply: Reply) -> None:
+        seconds = request.get("timeout")
+        if not isinstance(seconds, int | float) or not 0 <= seconds < 10**9:  # noqa: PLR2004
+            seconds = self._master.generations.config.max_wait_time
+        self._stops.append(reply)
+        discard = request.get("discard") is True
+        self._master.stop(time.monotonic() + seconds, discard=discard)
+
+    def stopped(self, kept: int) -> None:
+        """Everything is gone: answer who asked for it."""
+        for reply in self._stops:
+            reply({"ok": True, "kept": kept})
+
+    def _scale_asked(self, request: Json, reply: Reply) -> None:
+        counts = self._master.generations.counts
+        wanted = {"worker": counts.worker, "task": counts.task}
+        for name in wanted:
+            value = request.get(name)
+            if value is None:
+                continue
+            key = KEYS["worker_num" if name == "worker" else "task_worker_num"]
+            if type(value) is not int or not key.low <= value <= key.high:
+                text = f"{name}={value!r}: allowed are {key.low} to {key.high}"
+                reply({"ok": False, "exit": 2, "error": text})
+                return
+            wanted[name] = value
+        if not self._scale(Counts(wanted["worker"], wanted["task"])):
+            reply({"ok": False, "exit": 1, "error": "a reload is under way: try again after it"})
+            return
+        deadline = time.monotonic() + self._master.generations.config.boot_timeout
+        self._scalings.append(Scaling(reply, deadline))
+
+    def _scale(self, counts: Counts) -> bool:
+        master = self._master
+        generations = master.generations
+        if master.stopping.is_asked or not generations.is_idle or not generations.reload.serving:
+            return False
+        generations.scale(counts)
+        master.scoreboard.set_counts(counts.worker, counts.task)
+        master.recovery.readdress()
+        master.recovery.retry(time.monotonic())
+        logs.info("scaled", worker=counts.worker, task=counts.task)
+        return True
+
+    def advance(self, now: float) -> None:
+        """Answer scalings that are done."""
+        waiting = []
+        for scaling in self._scalings:
+            missing = self._missing()
+            if not missing:
+                counts = self._master.generations.counts
+                text = f"{counts.worker} workers, {counts.task} task workers"
+                scaling.reply({"ok": True, "message": text})
+            elif now >= scaling.deadline:
+                text = f"{missing} processes are not ready within boot_timeout: see the log"
+                scaling.reply({"ok": False, "exit": 1, "error": text})
+            else:
+                waiting.append(scaling)
+        self._scalings = waiting
+
+    def _missing(self) -> int:
+        master = self._master
+        reload, counts = master.generations.reload, master.generations.counts
+        up = [row.seat for row in master.processes.rows() if row.state is State.SERVING]
+        missing = 0
+        for role in SEATED:
+            seats = {s.number for s in up if s.role is role and s.generation == reload.serving[role]}
+            missing += len(set(range(counts.of(role))) - seats)
+        return missing
+
+    def due(self) -> float:
+        return min((scaling.deadline for scaling in self._scalings), default=inf)
+
+    def _reopen_asked(self, request: Json, reply: Reply) -> None:
+        self._reopen_log()
+        reply({"ok": True, "message": "log reopened"})
+
+    # Signals
+
+    def _graceful(self) -> None:
+        self._master.stop(time.monotonic() + self._master.generations.config.max_wait_time)
+
+    def _fast(self) -> None:
+        self._master.stop(time.monotonic())
+
+    def _reload(self, roles: tuple[Role, ...], cause: str) -> None:
+        if not self._master.stopping.is_asked:
+            self._master.generations.request(roles, [cause])
+
+    def _more(self, step: int) -> None:
+        counts = self._master.generations.counts
+        key = KEYS["worker_num"]
+        worker = min(max(counts.worker + step, key.low), key.high)
+        if not self._scale(Counts(worker, counts.task)):
+            logs.warning("not scaled: a reload is under way")
+
+    def _reopen_log(self) -> None:
+        path = self._master.generations.config.log_file
+        if path is None or not logs.has_file():
+            return
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            logs.error("log not reopened", file=path, why=error.strerror)
+            return
+        for process in self._master.processes.table.values():
+            if process.row.pid:
+                self._master.processes.send(process, "log", {}, [fd])
+        logs.reopened((fd,))
+        logs.info("log reopened", file=path)
+
+
+def answer(outcome: Outcome) -> Json:
+    """Return a reload's outcome as a control answer."""
+    ok = outcome.exit_status == 0
+    return {"ok": ok, "exit": outcome.exit_status, "message" if ok else "error": outcome.text}

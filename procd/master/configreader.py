@@ -1,0 +1,91 @@
+"""Reading the config again, in a child: the master neither parses YAML nor waits for a disk."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from procd.config.schema import Config
+from procd.errors import ConfigError
+from procd.ipc.channel import Channel, Closed
+from procd.master.loop import Loop
+from procd.spawn import child
+
+SECONDS = 10.0  # a file that cannot be read by then is refused
+
+
+class ConfigReader:
+    """Reads one file with one set of overrides, one reading at a time."""
+
+    def __init__(self, path: Path, overrides: Sequence[str], loop: Loop) -> None:
+        self._path = path
+        self._overrides = tuple(overrides)
+        self._loop = loop
+        self._channel: Channel | None = None
+        self._pidfd = -1
+        self._done: Callable[[Config | str], None] | None = None
+        self.deadline: float | None = None
+
+    def read(self, now: float, done: Callable[[Config | str], None]) -> None:
+        """Call *done* with the Config, or with why there is none."""
+        ours, theirs = Channel.pair()
+        try:
+            pid = child.fork(lambda: self._body(theirs), {theirs.fileno()})
+        except OSError as error:
+            ours.close()
+            done(f"{self._path}: cannot fork to read it: {error.strerror}")
+            return
+        finally:
+            theirs.close()
+        self._channel, self._done, self.deadline = ours, done, now + SECONDS
+        with suppress(ProcessLookupError):
+            self._pidfd = os.pidfd_open(pid)
+        self._loop.read(ours, self._hear)
+
+    def _body(self, channel: Channel) -> int:
+        from procd.config.load import load  # noqa: PLC0415 - YAML stays out of the master
+
+        try:
+            config = load(self._path, self._overrides, os.environ)
+        except ConfigError as error:
+            channel.send("refused", {"error": str(error)[:60_000]})
+            return 2
+        channel.send("config", {"plain": config.plain()})
+        return 0
+
+    def _hear(self) -> None:
+        if self._channel is None:
+            return
+        try:
+            packet = self._channel.receive()
+        except Closed:
+            self._finish(f"{self._path}: its reader died")
+            return
+        if packet is None:
+            return
+        plain = packet.body.get("plain")
+        if packet.kind == "config" and isinstance(plain, dict):
+            self._finish(Config.from_plain(plain))
+        else:
+            self._finish(str(packet.body.get("error")))
+
+    def tick(self, now: float) -> None:
+        if self.deadline is not None and now >= self.deadline:
+            self._finish(f"{self._path}: could not be read within {SECONDS:g} s")
+
+    def _finish(self, outcome: Config | str) -> None:
+        done, self._done, self.deadline = self._done, None, None
+        if self._channel is not None:
+            self._loop.forget(self._channel)
+            self._channel.close()
+            self._channel = None
+        if self._pidfd >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        if done is not None:
+            done(outcome)

@@ -1,0 +1,37 @@
+"""When a burst of changes is over. Pure: the time comes in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+QUIET = 0.020  # an editor's save is several events, a checkout thousands
+LIMIT = 0.500  # but who keeps writing must not put the reload off for ever
+
+
+@dataclass(slots=True)
+class Debounce:
+    """Waits until nothing came for *quiet* seconds, at most *limit* after the first touch."""
+
+    quiet: float = QUIET
+    limit: float = LIMIT
+    _first: float | None = None
+    _last: float = 0.0
+
+    def touch(self, now: float) -> None:
+        """Note that something changed."""
+        if self._first is None:
+            self._first = now
+        self._last = now
+
+    def due(self) -> float | None:
+        """Return when to act, None while there is nothing to act on."""
+        if self._first is None:
+            return None
+        return min(self._last + self.quiet, self._first + self.limit)
+
+    def fired(self, now: float) -> None:
+        """Note that all touches up to *now* have been acted on."""
+        if self._last <= now:
+            self._first = None
+        elif self._first is not None:
+            self._first = self._last

@@ -1,0 +1,123 @@
+"""What the service has on disk while it runs: folders, lease, pid files, record.
+
+take() in the order that makes every earlier failure leave nothing, give_back() in the
+reverse. The pid file's lock comes first: who holds it may touch the rest.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from procd import logs
+from procd.config.schema import Config
+from procd.errors import ProcdError, StartFailed
+from procd.linux import process
+from procd.master import pidfile
+from procd.master.lease import Lease
+from procd.master.pidfile import MasterPidFile
+from procd.service import record
+
+
+class Files:
+    """The files of one running service."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.ipc_dir = config.run_dir / "ipc"
+        self.control_path = config.run_dir / "control.sock"
+        self.arena_path = config.state_dir / "arena"
+        self.ids_path = config.state_dir / "ids"
+        self.lease = Lease(config.state_dir / "lease")
+        self._pid_file = MasterPidFile(config.master_pid_file)
+        self._pids: list[int] | None = None
+        self._made: list[Path] = []
+        self._has_record = False
+
+    def take(self) -> None:
+        """Raises AlreadyRunning, StartFailed, ProcdError with nothing of ours left."""
+        try:
+            self._folder(self.config.run_dir, 0o711)
+            self._folder(self.config.state_dir, 0o700)
+            for path in (self.config.master_pid_file, self.config.worker_pid_file):
+                if path is not None:
+                    self._folder(path.parent, 0o755)
+            self._pid_file.acquire()
+            self._pid_file.write(os.getpid())
+            self.lease.acquire()
+            shutil.rmtree(self.ipc_dir, ignore_errors=True)
+            self._folder(self.ipc_dir, 0o700)
+            if os.geteuid() == 0:
+                os.chown(self.ipc_dir, *owner_of(self.config))
+            self.write_pids([])
+        except OSError as error:
+            self.give_back()
+            raise StartFailed(f"{error.filename}: {error.strerror}") from None
+        except ProcdError:
+            self.give_back()
+            raise
+
+    def _folder(self, path: Path, mode: int) -> None:
+        if path.is_dir():
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise StartFailed(f"{path}: uid {os.geteuid()} may not write there: change its owner")
+            return
+        try:
+            missing = [path, *path.parents]
+            first = next(p for p in reversed(missing) if not p.exists())
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(mode)
+        except (OSError, StopIteration) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no folder"
+            raise StartFailed(f"cannot make the folder {path}: {why}") from None
+        self._made.append(first)
+
+    def record(self) -> None:
+        """Leave the record by which commands find this service."""
+        pid, config = os.getpid(), self.config
+        try:
+            started = process.start_time(pid)
+            record.write(config.path, pid, started, config.run_dir, config.master_pid_file)
+            self._has_record = True
+        except ProcdError as error:
+            logs.warning("no record: commands need a valid config to find us", why=error)
+
+    def write_pids(self, pids: list[int]) -> None:
+        """Keep the worker pid file true."""
+        if pids == self._pids:
+            return
+        try:
+            pidfile.write_worker_pids(self.config.worker_pid_file, pids)
+            self._pids = pids
+        except ProcdError as error:
+            logs.error("worker pid file not written", why=error)
+
+    def give_back(self) -> None:
+        """Remove all of it. Folders that were there before stay, and so does what is kept."""
+        shutil.rmtree(self.ipc_dir, ignore_errors=True)
+        if self._pids is not None:
+            with suppress(OSError, ProcdError):
+                pidfile.remove(self.config.worker_pid_file)
+        if self._has_record:
+            record.remove(self.config.path, os.getpid())
+        if self.lease.fd >= 0:
+            self.lease.release()
+        self._pid_file.release()
+
+
+def owner_of(config: Config) -> tuple[int, int]:
+    """Return uid and gid that the processes will have."""
+    if config.user is None:
+        return os.geteuid(), os.getegid()
+    account = (
+        pwd.getpwuid(int(config.user)) if config.user.isdigit() else pwd.getpwnam(config.user)
+    )
+    gid = account.pw_gid
+    if config.group is not None:
+        group = config.group
+        gid = int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
+    return account.pw_uid, gid

@@ -1,0 +1,314 @@
+"""Carrying out reloads: from a request to an answer, as reload.py judges.
+
+A request that comes while one is under way joins the next, for only that one holds what is
+on disk now.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from math import inf
+
+from procd import logs
+from procd.config.schema import Config
+from procd.ipc.channel import Packet
+from procd.ipc.scoreboard import Role
+from procd.master.configreader import ConfigReader
+from procd.master.lifecycle import UP, State, Want, draining_generations
+from procd.master.processes import Death, Process, Processes
+from procd.master.reload import ACK_SECONDS, Counts, Phase, Reload, Verdict
+
+BOTH = (Role.WORKER, Role.TASK)
+
+# What the running master has built on; a new value waits for a restart.
+NEEDS_RESTART = (
+    *("listen", "backlog", "run_dir", "state_dir", "master_pid_file", "worker_pid_file"),
+    *("log_file", "user", "group", "task_slots", "task_slot_bytes", "preload"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a reload ended, for who asked for it."""
+
+    exit_status: int
+    text: str
+
+
+Waiter = Callable[[Outcome], None]
+
+
+@dataclass(slots=True)
+class Generation:
+    """What is known of one generation."""
+
+    config: Config
+    causes: tuple[str, ...]
+    sources: dict[str, str] = field(default_factory=dict)  # path → sha256 hex
+    import_seconds: float = 0.0
+    has_template: bool = False  # had one: the next is born from its manifest
+
+
+@dataclass(slots=True)
+class Last:
+    """The last reload, as `status` tells it."""
+
+    state: str = "booting"
+    seconds: float | None = None
+    error: str | None = None
+    cause: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Request:
+    """Reloads asked for and not begun."""
+
+    roles: tuple[Role, ...] = ()
+    causes: dict[str, None] = field(default_factory=dict)
+    waiters: list[Waiter] = field(default_factory=list)
+
+
+class Generations:
+    """*on_read* is called before the config is read again, *on_change*(took over, not refused)
+    after an attempt."""
+
+    def __init__(
+        self,
+        config: Config,
+        reader: ConfigReader,
+        processes: Processes,
+        on_read: Callable[[], None],
+        on_change: Callable[[bool], None],
+    ) -> None:
+        self.config = config
+        self.config_error: str | None = None
+        self.counts = Counts(config.worker_num, config.task_worker_num)
+        self.reload = Reload()
+        self.last = Last()
+        self.infos: dict[int, Generation] = {}
+        self._coming = config
+        self._coming_counts = self.counts
+        self._reader = reader
+        self._processes = processes
+        self._on_read = on_read
+        self._on_change = on_change
+        self._request: Request | None = None
+        self._waiters: list[Waiter] = []
+        self._is_reading = False
+        self._closing: list[Process] = []  # old workers that have not said that they are shut
+        self._closing_until = inf
+        self._answer: Outcome | None = None
+
+    # Requests
+
+    def start(self, now: float) -> None:
+        """Begin the first generation."""
+        self._begin(self.config, BOTH, ("start",), now)
+
+    def request(
+        self, roles: tuple[Role, ...], causes: Iterable[str], waiter: Waiter | None = None
+    ) -> None:
+        """Ask for a new generation of *roles*."""
+        request = self._request = self._request or Request()
+        if len(roles) > len(request.roles):
+            request.roles = roles
+        request.causes |= dict.fromkeys(causes)
+        if waiter is not None:
+            request.waiters.append(waiter)
+
+    @property
+    def is_idle(self) -> bool:
+        return self.reload.phase is Phase.IDLE and not self._is_reading and self._request is None
+
+    def refuse_all(self, why: str) -> None:
+        """Answer everybody: the service is about to stop."""
+        waiters, self._waiters = self._waiters, []
+        if self._request is not None:
+            waiters += self._request.waiters
+        self._request = None
+        for waiter in waiters:
+            waiter(Outcome(1, why))
+
+    def _take_request(self, now: float) -> None:
+        if self._request is None or self._is_reading or self._closing or not self.reload.serving:
+            return
+        request, self._request = self._request, None
+        self._waiters = request.waiters
+        self._is_reading = True
+        causes = tuple(request.causes)
+        self.last = Last("booting", None, self.last.error, causes)
+        self._on_read()
+        self._reader.read(now, lambda read: self._read(read, request.roles, causes))
+
+    def _read(self, read: Config | str, roles: tuple[Role, ...], causes: tuple[str, ...]) -> None:
+        self._is_reading = False
+        if isinstance(read, str):
+            self.config_error = read
+            self._refused(read, 2, causes, 0.0)
+            return
+        self.config_error = None
+        waits = [
+            name for name in NEEDS_RESTART if getattr(read, name) != getattr(self.config, name)
+        ]
+        if waits:
+            logs.warning("config change needs a restart", keys=",".join(waits))
+            old = {name: getattr(self.config, name) for name in waits}
+            read = dataclasses.replace(read, **old)
+        self._begin(read, roles, causes, time.monotonic())
+
+    def _begin(
+        self, config: Config, roles: tuple[Role, ...], causes: tuple[str, ...], now: float
+    ) -> None:
+        self._coming = config
+        # A count that was scaled by hand stays until the file's own count is edited.
+        worker, task = self.counts.worker, self.counts.task
+        if config.worker_num != self.config.worker_num and Role.WORKER in roles:
+            worker = config.worker_num
+        if config.task_worker_num != self.config.task_worker_num:
+            task = config.task_worker_num
+        self._coming_counts = Counts(worker, task)
+        self.reload = self.reload.begin(roles, now, config.boot_timeout)
+        self.infos[self.reload.generation] = Generation(config, causes)
+        self.last = Last("booting", None, self.last.error, causes)
+        logs.info("generation booting", generation=self.reload.generation, cause=",".join(causes))
+
+    # The transaction
+
+    def want(self) -> Want:
+        return self.reload.want(self.counts, self._coming_counts, self.config.max_draining)
+
+    def advance(self, now: float) -> None:
+        """Do what is due."""
+        self._close(now)
+        if self.reload.phase is Phase.IDLE:
+            self._take_request(now)
+            return
+        rows = self._processes.rows()
+        want = self.want()
+        room = len(draining_generations(rows, want)) < self.config.max_draining
+        match self.reload.judge(rows, self._coming_counts, now, room=room):
+            case Verdict.MAKE_ROOM:
+                self.reload = self.reload.make_room()
+            case Verdict.SWITCH:
+                self._switch(now)
+            case Verdict.FINISH:
+                self._finish(now)
+            case Verdict.REFUSE:
+                why = self.reload.failure or self.reload.late(rows, self._coming_counts)
+                self.reload = self.reload.refuse()
+                self._refused(why, 1, self.last.cause, now - self.reload.began)
+            case Verdict.WAIT:
+                pass
+
+    def _switch(self, now: float) -> None:
+        for process in self._processes.table.values():
+            mine = process.row.seat.generation == self.reload.generation
+            if mine and self._processes.is_dead(process):
+                # It is refused by its reaping, which is about to come with what it said.
+                return
+        self.reload = self.reload.switch(now)
+
+    def _finish(self, now: float) -> None:
+        first = not self.reload.serving
+        before = set(self.reload.serving.values())
+        self.reload = self.reload.finish()
+        self.config, self.counts = self._coming, self._coming_counts
+        seconds = now - self.reload.began
+        causes = self.last.cause
+        self.last = Last("ok", seconds, None, causes)
+        number = self.reload.generation
+        what = ", ".join(causes)
+        text = f"reloaded in {seconds * 1000:.0f} ms: {what} (generation {number})"
+        logs.info("started" if first else text, generation=number, seconds=seconds)
+        self._closing = [
+            process
+            for process in self._processes.table.values()
+            if process.row.state in UP
+            and process.row.seat.generation in before - set(self.reload.serving.values())
+        ]
+        self._closing_until = now + ACK_SECONDS
+        self._answer = Outcome(0, text)
+        self._forget_old()
+        self._on_change(True)  # noqa: FBT003
+
+    def _forget_old(self) -> None:
+        keep = {*self.reload.serving.values(), self.reload.generation}
+        keep |= {row.seat.generation for row in self._processes.rows()}
+        for number in [number for number in self.infos if number not in keep]:
+            del self.infos[number]
+
+    def _close(self, now: float) -> None:
+        """Answer once no old worker accepts any more."""
+        if self._answer is None:
+            return
+        table = self._processes.table
+        self._closing = [
+            process
+            for process in self._closing
+            if table.get(process.row.row) is process and not process.is_shut
+        ]
+        if self._closing and now < self._closing_until:
+            return
+        self._closing, self._closing_until = [], inf
+        outcome, self._answer = self._answer, None
+        self._tell(outcome)
+
+    def _refused(
+        self, why: str, exit_status: int, causes: tuple[str, ...], seconds: float
+    ) -> None:
+        self.last = Last("refused", seconds, why, causes)
+        logs.log.error("%s", logs.line("reload refused", cause=",".join(causes)) + "\n" + why)
+        self._tell(Outcome(exit_status, why))
+        self._on_change(False)  # noqa: FBT003
+
+    def _tell(self, outcome: Outcome) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter(outcome)
+
+    # Events
+
+    def heard(self, process: Process, packet: Packet) -> None:
+        """A template or process of a generation says something about its code."""
+        info = self.infos.get(process.row.seat.generation)
+        if packet.kind == "sources" and info is not None:
+            pairs = packet.body.get("pairs")
+            for pair in pairs if isinstance(pairs, list) else []:
+                if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str):  # noqa: PLR2004
+                    info.sources[pair[0]] = str(pair[1])
+        elif packet.kind == "failed":
+            process.error = str(packet.body.get("error"))
+        elif packet.kind == "ready" and info is not None:
+            if process.row.seat.role is Role.TEMPLATE:
+                info.has_template = True
+                took = packet.body.get("took")
+                info.import_seconds = took if isinstance(took, float) else 0.0
+
+    def died(self, death: Death) -> None:
+        """A death before the switch is a refusal."""
+        row = death.process.row
+        if row.state is State.KILLED or row.seat.role is Role.BASE:
+            return
+        who = "the app's import" if row.seat.role is Role.TEMPLATE else f"a {_name(row.seat.role)}"
+        reason = death.process.error or f"{who} ended with {death.how} before it was ready"
+        self.reload = self.reload.fail(row.seat.generation, reason)
+
+    def due(self) -> list[float]:
+        times = [self._reader.deadline or inf]
+        if self._closing:
+            times.append(self._closing_until)
+        if self.reload.phase in (Phase.BOOTING, Phase.SWITCHING):
+            times.append(self.reload.deadline)
+        return times
+
+    def scale(self, counts: Counts) -> None:
+        """Change the counts live."""
+        self.counts = counts
+        self._coming_counts = counts
+
+
+def _name(role: Role) -> str:
+    return {Role.WORKER: "worker", Role.TASK: "task worker"}.get(role, role.name.lower())

@@ -1,0 +1,224 @@
+"""The listening sockets, which the master owns and never closes over a reload.
+
+Rules:
+- A socket accepts only once everything about it is right: its mode, its backlog, its path.
+- What stands at a Unix path is replaced only if it is a socket that nobody answers on; a file,
+  a folder, a link or somebody's live socket is reported and left.
+- A path is removed only while it is still the socket that was bound here.
+- One Listen is one socket; systemd's name likewise.
+- The workers inherit the sockets by fork and only ever close them: close() here also removes
+  the path, and belongs to the master.
+
+Looking up a host name may take the resolver's time; an address does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from dataclasses import dataclass
+
+from procd.config.schema import Listen
+from procd.errors import StartFailed
+
+_DEFAULT_MODE = 0o660
+_MAX_PATH_BYTES = 107  # unix(7): 108 with the closing NUL
+_FIRST_FD = 3  # sd_listen_fds(3)
+
+_NOT_TCP = {
+    errno.EADDRINUSE: "the port is taken: stop who has it (ss -ltnp 'sport = {port}' names it)",
+    errno.EACCES: (
+        "a port below net.ipv4.ip_unprivileged_port_start (1024) takes root or"
+        " CAP_NET_BIND_SERVICE: use a higher one"
+    ),
+    errno.EADDRNOTAVAIL: "no interface here has {host}: see `ip address`, or use 0.0.0.0",
+    errno.EAFNOSUPPORT: "this kernel has no IPv6: use an IPv4 address",
+}
+_NOT_UNIX = {
+    errno.EADDRINUSE: "another process has just begun to listen there: stop it",
+    errno.ENOENT: "the folder {folder} does not exist: create it",
+    errno.ENOTDIR: "{folder} is no folder",
+    errno.EACCES: "uid {uid} may not make or remove a socket in {folder}: change its owner",
+    errno.EPERM: "uid {uid} may not make or remove a socket in {folder}: change its owner",
+    errno.EROFS: "{folder} is on a read-only file system: choose another place",
+    errno.ENOSPC: "no space is left in {folder}: make room",
+    errno.EDQUOT: "the quota of uid {uid} in {folder} is used up: make room",
+}
+
+Socket = socket.socket
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A socket that listens, and how `status` names it."""
+
+    listen: Listen  # as the config has it
+    socket: Socket
+    address: str  # tcp://127.0.0.1:9000 with the real port, unix:///absolute/path
+    inode: tuple[int, int] | None = None  # of a Unix path that was bound here
+
+    def close(self) -> None:
+        """Stop listening; remove the Unix path if it is still this socket."""
+        if self.inode is not None:
+            with contextlib.suppress(OSError):
+                found = os.stat(self.listen.path, follow_symlinks=False)
+                if (found.st_dev, found.st_ino) == self.inode:
+                    os.unlink(self.listen.path)
+        self.socket.close()
+
+
+def bind(listen: Listen, backlog: int) -> Listener:
+    """Open the socket that *listen* asks for: listening, non-blocking, not inherited over exec.
+
+    Raises StartFailed in one line with the address and what to do.
+    """
+    match listen.scheme:
+        case "tcp":
+            return _bind_tcp(listen, backlog)
+        case "unix":
+            return _bind_unix(listen, backlog)
+        case "systemd":
+            return _take_over(listen)
+    raise StartFailed(f"cannot listen on {listen.text}: this version knows no {listen.scheme}://")
+
+
+def _bind_tcp(listen: Listen, backlog: int) -> Listener:
+    try:
+        found = socket.getaddrinfo(
+            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (socket.gaierror, UnicodeError) as error:
+        raise _failed(
+            listen, f"{listen.host!r} is no address of this machine ({error}): name one, or an IP"
+        ) from None
+    # A name stands for one of its addresses, and for IPv4 where it has both kinds: a client that
+    # tries only one kind tries that one.
+    family, _, _, _, where = min(found, key=lambda info: info[0] != socket.AF_INET)
+    try:
+        sock = Socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _failed(listen, _why(_NOT_TCP, listen, error)) from error
+    try:
+        # Connections of the last run in TIME_WAIT do not keep the port.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # [::] is IPv6 alone: beside it 0.0.0.0 can stand in the same list.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(where)
+        sock.listen(backlog)  # may say EADDRINUSE as well
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise _failed(listen, _why(_NOT_TCP, listen, error)) from error
+    return Listener(listen, sock, _address(sock))
+
+
+def _bind_unix(listen: Listen, backlog: int) -> Listener:
+    path = os.path.abspath(listen.path)
+    length = len(os.fsencode(path))
+    if length > _MAX_PATH_BYTES:
+        raise _failed(
+            listen, f"the path has {length} bytes, the kernel takes {_MAX_PATH_BYTES}: shorten it"
+        )
+    sock = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _make_room(listen, path)
+        # The kernel makes the file with mode 0777 less the umask: so it is right from the first
+        # moment, and bound by its real name, which `ss` and getsockname() show ever after.
+        mode = _DEFAULT_MODE if listen.mode is None else listen.mode
+        umask = os.umask(~mode & 0o777)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(umask)
+        found = os.stat(path, follow_symlinks=False)
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise _failed(listen, _why(_NOT_UNIX, listen, error)) from error
+    except StartFailed:
+        sock.close()
+        raise
+    return Listener(listen, sock, f"unix://{path}", (found.st_dev, found.st_ino))
+
+
+def _make_room(listen: Listen, path: str) -> None:
+    """Remove the socket of a dead process; raise StartFailed if *path* holds anything else."""
+    try:
+        mode = os.stat(path, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISSOCK(mode):
+        raise _failed(listen, f"{path} exists and is no socket: move it away, or name another path")
+    with Socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return os.unlink(path)
+        except FileNotFoundError:
+            return None
+        except PermissionError:
+            raise _failed(
+                listen, f"{path} is a socket of another user: remove it, or name another path"
+            ) from None
+        except OSError:
+            pass  # EAGAIN: alive with a full backlog; EPROTOTYPE: alive, of another type
+    raise _failed(listen, f"another process listens on {path}: stop it (ss -xlp names it)")
+
+
+def _take_over(listen: Listen) -> Listener:
+    """Take the socket that systemd opened under this name: sd_listen_fds_with_names(3)."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        raise _failed(
+            listen,
+            "systemd passed this process no socket: start its .socket unit, and procd --foreground",
+        )
+    count = os.environ.get("LISTEN_FDS", "")
+    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
+    names = names[: int(count) if count.isdecimal() else 0]
+    fds = [_FIRST_FD + index for index, name in enumerate(names) if name == listen.name]
+    if len(fds) != 1:
+        raise _failed(
+            listen,
+            f"systemd passed {len(fds)} sockets of that name, of {names}: give one .socket unit"
+            f" FileDescriptorName={listen.name} and one ListenStream=",
+        )
+    try:
+        # A copy, so that a listener that leaves the config can come back to it.
+        sock = Socket(fileno=os.dup(fds[0]))
+    except OSError as error:
+        raise _failed(listen, f"fd {fds[0]} of systemd is no socket ({error.strerror})") from error
+    if sock.type != socket.SOCK_STREAM or not sock.getsockopt(
+        socket.SOL_SOCKET, socket.SO_ACCEPTCONN
+    ):
+        sock.close()
+        raise _failed(
+            listen, "its unit needs ListenStream= and Accept=no: the socket cannot accept"
+        )
+    os.set_inheritable(fds[0], False)
+    sock.setblocking(False)
+    return Listener(listen, sock, _address(sock))
+
+
+def _address(sock: Socket) -> str:
+    where = sock.getsockname()
+    if sock.family == socket.AF_INET6:
+        return f"tcp://[{where[0]}]:{where[1]}"
+    if sock.family == socket.AF_INET:
+        return f"tcp://{where[0]}:{where[1]}"
+    return f"unix://{os.fsdecode(where)}"
+
+
+def _failed(listen: Listen, why: str) -> StartFailed:
+    return StartFailed(f"cannot listen on {listen.text}: {why}")
+
+
+def _why(reasons: dict[int, str], listen: Listen, error: OSError) -> str:
+    reason = reasons.get(error.errno or 0) or error.strerror or str(error)
+    folder = os.path.dirname(listen.path)
+    return reason.format(host=listen.host, port=listen.port, folder=folder, uid=os.geteuid())

@@ -1,0 +1,320 @@
+"""The process table's edge: forking, hearing, killing and reaping what lifecycle decides.
+
+Each process has a row (scoreboard), a channel and, once its pid is known, a pidfd: signals
+go through that, so they never hit somebody else's reused pid.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from math import inf
+
+from procd import logs
+from procd.config.schema import Config
+from procd.ipc import inbox, words
+from procd.ipc.channel import Channel, Closed, Packet
+from procd.ipc.scoreboard import Role, Scoreboard, Standing
+from procd.ipc.scoreboard import Seat as Sitting
+from procd.master.lifecycle import Backoff, Event, Row, Seat, State
+from procd.master.loop import Loop
+from procd.spawn import child
+from procd.spawn.context import Origin
+
+STRANGERS_KEPT = 1024  # exit statuses of pids that no channel has named yet
+
+
+@dataclass(slots=True)
+class Process:
+    """One process as the master holds it."""
+
+    row: Row
+    channel: Channel
+    pidfd: int = -1
+    error: str | None = None  # what it reported before its end
+    restarts: int = 0
+    is_shut: bool = False  # accepts no more, and has said so
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A process that is gone."""
+
+    process: Process
+    sitting: Sitting
+    how: str  # "exit status 3", "SIGKILL"
+
+
+class Processes:
+    """*on_packet* hears what processes say, *on_death* that one is reaped."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        loop: Loop,
+        on_packet: Callable[[Process, Packet], None],
+        on_death: Callable[[Death], None],
+    ) -> None:
+        self.table: dict[int, Process] = {}
+        self.held: dict[Seat, Backoff] = {}
+        self.restarts: dict[tuple[Role, int], int] = {}
+        self._origin = origin
+        self._scoreboard: Scoreboard = origin.scoreboard
+        self._loop = loop
+        self._on_packet = on_packet
+        self._on_death = on_death
+        self._incarnation = 0
+        self._statuses: dict[int, int] = {}  # of reaped pids that nobody has named
+
+    def rows(self) -> list[Row]:
+        return [process.row for process in self.table.values()]
+
+    def base(self) -> Process | None:
+        """Return the base, if it takes orders."""
+        return self._ready(Seat(Role.BASE, 0, 0))
+
+    def template(self, generation: int) -> Process | None:
+        """Return a generation's template, if it takes orders."""
+        return self._ready(Seat(Role.TEMPLATE, 0, generation))
+
+    def _ready(self, seat: Seat) -> Process | None:
+        found = (p for p in self.table.values() if p.row.seat == seat)
+        return next((p for p in found if p.row.state is State.READY), None)
+
+    def forget_held(self, generations: set[int]) -> None:
+        """A new generation took over: earlier deaths do not count any more."""
+        base = Role.BASE
+        self.held = {
+            seat: backoff
+            for seat, backoff in self.held.items()
+            if seat.role is base or seat.generation in generations
+        }
+
+    # Forking
+
+    def fork(
+        self,
+        seat: Seat,
+        deadline: float,
+        order: Callable[[Row, Channel], bool],
+    ) -> None:
+        """Give *seat* a row and a channel, and have *order* bring the process about.
+
+        order(row, the process's end) returns False when there is nobody to fork it.
+        """
+        number = self._free_row()
+        if number is None:
+            logs.error("no free row: too many processes", rows=self._scoreboard.rows)
+            return
+        self._incarnation += 1
+        now = time.monotonic()
+        row = Row(number, self._incarnation, seat, State.FORKING, now, deadline)
+        ours, theirs = Channel.pair()
+        process = Process(row, ours, restarts=self.restarts.get((seat.role, seat.number), 0))
+        self.table[number] = process
+        self._scoreboard.seat(
+            Sitting(
+                *(number, row.incarnation, 0, seat.generation, seat.role, seat.number),
+                Standing.BOOTING,
+            )
+        )
+        self._loop.read(ours, lambda: self._hear(process))
+        if not order(row, theirs):
+            self._drop(process)
+        theirs.close()
+
+    def _free_row(self) -> int | None:
+        for number in range(1, min(self._scoreboard.rows, words.MAX_ROWS)):
+            if number not in self.table:
+                return number
+        return None
+
+    def fork_base(self, config: Config, row: Row, channel: Channel) -> bool:
+        """Fork the base, the one process that is the master's own fork."""
+        origin = self._origin
+
+        def body() -> int:
+            # Here and not at the top: the master has no use for what the base imports.
+            from procd.spawn.base import Base  # noqa: PLC0415
+
+            return Base(origin, channel).run(config)
+
+        try:
+            pid = child.fork(body, {*origin.fds, channel.fileno()})
+        except OSError as error:
+            logs.error("fork failed", why=error.strerror)
+            return False
+        self._forked(self.table[row.row], pid)
+        return True
+
+    # Hearing
+
+    def _hear(self, process: Process) -> None:
+        while process.row.row in self.table and self.table[process.row.row] is process:
+            try:
+                packet = process.channel.receive()
+            except Closed:
+                self._closed(process)
+                return
+            if packet is None:
+                return
+            for fd in packet.fds:  # nobody has any to give us
+                os.close(fd)
+            if packet.kind == "forked":
+                pid = packet.body.get("pid")
+                if isinstance(pid, int) and not process.row.pid:
+                    self._forked(process, pid)
+            else:
+                self._on_packet(process, packet)
+
+    def _forked(self, process: Process, pid: int) -> None:
+        process.row = replace(process.row, pid=pid).step(Event.FORKED)
+        self._scoreboard.stand(process.row.row, pid, Standing.BOOTING)
+        try:
+            process.pidfd = os.pidfd_open(pid)
+        except OSError:
+            process.pidfd = -1  # it is gone; its status comes, or is here
+        if process.row.state is State.KILLED:
+            self._signal(process)
+        if pid in self._statuses:
+            self._died(process, self._statuses.pop(pid))
+
+    def _closed(self, process: Process) -> None:
+        """The channel has ended: its process leaves, and is reaped; or was never forked."""
+        self._loop.forget(process.channel)
+        process.channel.close()
+        if not process.row.pid:
+            self._drop(process)
+
+    def _drop(self, process: Process) -> None:
+        """Take out a row that never became a process."""
+        del self.table[process.row.row]
+        self._scoreboard.clear(process.row.row)
+        if process.channel.fileno() >= 0:
+            self._loop.forget(process.channel)
+            process.channel.close()
+        seat, now = process.row.seat, time.monotonic()
+        self.held[seat] = self.held.get(seat, Backoff(1)).after_death(0, now)
+
+    # Orders
+
+    def send(
+        self, process: Process, kind: str, body: dict[str, object], fds: Sequence[int] = ()
+    ) -> bool:
+        if process.channel.fileno() < 0:
+            return False
+        sent = process.channel.send(kind, body, fds)
+        if not sent:
+            logs.warning("process does not listen", pid=process.row.pid, order=kind)
+        return sent
+
+    def step(self, process: Process, event: Event, deadline: float = inf) -> None:
+        process.row = process.row.step(event, deadline)
+        state = process.row.state
+        if state is State.SERVING:
+            standing = Standing.SERVING
+        elif state in (State.DRAINING, State.KILLED):
+            standing = Standing.LEAVING
+        else:
+            standing = Standing.BOOTING
+        self._scoreboard.stand(process.row.row, process.row.pid, standing)
+
+    def kill(self, process: Process) -> None:
+        self.step(process, Event.KILL)
+        if process.row.pid:
+            self._signal(process)
+
+    @staticmethod
+    def hurry(process: Process, deadline: float) -> None:
+        """Bring a deadline forward."""
+        process.row = replace(process.row, deadline=min(process.row.deadline, deadline))
+
+    @staticmethod
+    def retire(process: Process) -> None:
+        """Have a process replaced: it asked for it."""
+        process.row = replace(process.row, retires=True)
+
+    @staticmethod
+    def _signal(process: Process) -> None:
+        if process.pidfd >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
+
+    @staticmethod
+    def is_dead(process: Process) -> bool:
+        """Tell whether it has died and only waits to be reaped."""
+        if process.pidfd < 0:
+            return True
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PIDFD, process.pidfd, flags) is not None
+
+    # Reaping
+
+    def reap(self) -> dict[int, int]:
+        """Reap whatever has died; return the statuses of pids that are no process here."""
+        strangers = {}
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if not pid:
+                break
+            process = self._of(pid)
+            if process is None:
+                # Its pid may still stand unread in a channel.
+                for other in [p for p in self.table.values() if not p.row.pid]:
+                    self._hear(other)
+                process = self._of(pid)
+            if process is not None:
+                self._died(process, status)
+            else:
+                strangers[pid] = status
+        self._statuses |= strangers
+        while len(self._statuses) > STRANGERS_KEPT:
+            del self._statuses[next(iter(self._statuses))]
+        return strangers
+
+    def _of(self, pid: int) -> Process | None:
+        return next((p for p in self.table.values() if p.row.pid == pid), None)
+
+    def _died(self, process: Process, status: int) -> None:
+        self._last_words(process)
+        row = process.row
+        sitting = self._scoreboard.look(row.row)
+        self.table.pop(row.row, None)
+        self._scoreboard.clear(row.row)
+        if process.pidfd >= 0:
+            os.close(process.pidfd)
+        if process.channel.fileno() >= 0:
+            self._loop.forget(process.channel)
+            process.channel.close()
+        inbox.remove(inbox.path_of(self._origin.ipc_dir, row.row, row.incarnation))
+        self._on_death(Death(process, sitting, describe(status)))
+
+    def _last_words(self, process: Process) -> None:
+        """Read what it said before its end: why it failed, what it had imported."""
+        while process.channel.fileno() >= 0:
+            try:
+                packet = process.channel.receive()
+            except Closed:
+                return
+            if packet is None:
+                return
+            if packet.kind != "forked":
+                self._on_packet(process, packet)
+
+
+def describe(status: int) -> str:
+    """Return a wait status in words."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            return signal.Signals(number).name
+        except ValueError:
+            return f"signal {number}"
+    return f"exit status {os.waitstatus_to_exitcode(status)}"

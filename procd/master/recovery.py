@@ -1,0 +1,325 @@
+"""What becomes of tasks when processes die: the master's side of the task path.
+
+The arena is the truth. A death leaves, at most: a task that was running (once more, or it
+has used up its attempts), a token that somebody had in hand (sent again; a doubled one is
+harmless), a ring that woke the dead (rung again), results that nobody reads (freed), and
+chunks without an owner (swept until their tasks are through).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from procd import logs
+from procd.errors import InboxFull
+from procd.ipc import arenafile, inbox, layout, wire, words
+from procd.ipc.arenafile import ArenaFile, Slot
+from procd.ipc.doorbell import Doorbell
+from procd.ipc.inbox import Gone, Post
+from procd.ipc.layout import Damaged, Layout, Meta
+from procd.ipc.scoreboard import TAKING, Cell, Role, Scoreboard, Seat
+from procd.ipc.words import SlotState
+from procd.linux.sysv import MessageQueue, QueueError, QueueFull, QueueGone
+
+RETRY_SECONDS = 0.005
+SWEEP_SECONDS = (0.05, 1.0)  # first and longest pause between looks at orphaned chunks
+
+
+@dataclass(slots=True)
+class Totals:
+    """Counters since the master's start of processes that are gone, and the master's own."""
+
+    done: int = 0
+    failed: int = 0
+    retried: int = 0
+    dead: int = 0
+    refused: int = 0
+    unread: int = 0  # results whose dispatcher was gone
+
+
+class Recovery:
+    """Owns arena and queue for the master's life."""
+
+    def __init__(self, arena: ArenaFile, scoreboard: Scoreboard, post: Post, attempts: int) -> None:
+        self.arena = arena
+        self.doorbell = Doorbell()
+        self.totals = Totals()
+        self.max_attempts = attempts
+        self._scoreboard = scoreboard
+        self._post = post
+        _remove_queue(*arena.queue())
+        self.queue = MessageQueue.create()
+        arena.set_queue(self.queue.key, self.queue.id)
+        self._tokens: dict[int, None] = {}  # to be sent when the queue has room, in order
+        self._addressed: list[Slot] = []  # to be told to a seat when somebody sits there
+        self._pause = SWEEP_SECONDS[0]
+        self.next_retry: float | None = None
+        self.next_sweep: float | None = None
+
+    def adopt(self, now: float) -> int:
+        """Take over what an earlier master left; return how many tasks will run again.
+
+        No process of that master lives (lease.py), so what was running is queued: its end
+        was not its own fault and costs no attempt.
+        """
+        count = 0
+        for chunk, owner in enumerate(self.arena.owners()):
+            if owner == layout.NOBODY:
+                continue
+            for slot in arenafile.live(self.arena.chunk(chunk)):
+                if slot.state is not SlotState.QUEUED:
+                    self.arena.move(slot, SlotState.QUEUED, slot.attempt)
+                self._tokens[slot.token] = None
+                count += 1
+            self.arena.sweep(chunk)
+        self.retry(now)
+        self._schedule_sweep(now)
+        return count
+
+    # A death
+
+    def reaped(self, seat: Seat, how: str, now: float, *, blame: bool) -> None:
+        """Put right what a reaped process left. *how* tells its end in words.
+
+        *blame*: its running task counts the attempt (not when we killed it at a stop).
+        """
+        row = seat.row
+        current = self._scoreboard.get(row, Cell.CURRENT)
+        self.totals.done += self._scoreboard.get(row, Cell.DONE)
+        self.totals.failed += self._scoreboard.get(row, Cell.FAILED)
+        self.totals.refused += self._scoreboard.get(row, Cell.REFUSED)
+        if current == TAKING:
+            # It had a token in hand that nobody can name: tell all of them again.
+            self._queue_again(self.arena.in_use())
+        elif current:
+            self._left_in_hand(words.slot_of(current), row, how, blame=blame)
+        if seat.role is Role.TASK:
+            self.readdress()
+        self._orphan(layout.owner_word(row, seat.incarnation))
+        self.retry(now)
+        self._schedule_sweep(now)
+        self.ring()
+
+    def _queue_again(self, slots: Iterable[Slot]) -> None:
+        for slot in slots:
+            if slot.state is SlotState.QUEUED:
+                self._tokens[slot.token] = None
+
+    def _left_in_hand(self, number: int, row: int, how: str, *, blame: bool) -> None:
+        if number >= self.arena.layout.slots:
+            return  # foreign bytes that it took for a token
+        slot = self.arena.slot(number)
+        if slot.state is SlotState.QUEUED:
+            self._tokens[slot.token] = None
+        elif slot.state is SlotState.DONE:
+            self._tell(slot)
+        elif slot.state is SlotState.RUNNING and slot.row == row:
+            attempt = slot.attempt + blame
+            if blame and attempt >= self.max_attempts:
+                self._give_up(slot, how)
+                return
+            self.totals.retried += 1
+            self.arena.move(slot, SlotState.QUEUED, min(attempt, words.MAX_ATTEMPTS))
+            self._tokens[slot.token] = None
+            logs.warning("task runs again", id=slot.token, attempt=attempt + 1, because=how)
+
+    def _give_up(self, slot: Slot, how: str) -> None:
+        self.totals.dead += 1
+        text = f"its process died {self.max_attempts} times (task_max_attempts); last {how}"
+        try:
+            meta = self.arena.meta(slot.number)
+            data = self.arena.payload(slot.number, meta)
+            self.arena.fail(slot, wire.pack(text[: self.arena.layout.slot_bytes - 16]))
+        except Damaged as damaged:
+            logs.error("task damaged", id=slot.token, why=damaged)
+            return
+        logs.error("task dead", id=slot.token, why=text, data=repr(_value(data))[:500])
+        self._tell(slot)
+
+    def _tell(self, slot: Slot) -> None:
+        """Tell a dispatcher of a result; if its inbox is full it looks for itself."""
+        with suppress(Damaged):
+            meta: Meta = self.arena.meta(slot.number)
+            datagram = inbox.hint(slot.token)
+            try:
+                self._post.send(meta.src_row, meta.src_incarnation, datagram)
+            except InboxFull:
+                self._scoreboard.set(meta.src_row, Cell.MISSED, 1)
+                with suppress(InboxFull, Gone):
+                    self._post.send(meta.src_row, meta.src_incarnation, datagram)
+            except Gone:
+                pass  # swept
+
+    def _orphan(self, owner: int) -> None:
+        for chunk, word in enumerate(self.arena.owners()):
+            if word != owner:
+                continue
+            self._queue_again(self.arena.chunk(chunk))
+            self.totals.unread += self.arena.sweep(chunk)[0]
+            # The heirs look at once: most of what is left is about to run.
+            self._pause = SWEEP_SECONDS[0]
+
+    def readdress(self) -> None:
+        """Have addressed tasks told again: their task worker went, or a new one serves."""
+        self._addressed = [
+            slot for slot in self.arena.in_use() if slot.state is SlotState.ADDRESSED
+        ]
+
+    def ring(self) -> None:
+        """Ring once for each queued token: an earlier ring may have woken the dead."""
+        with suppress(QueueError):
+            self.doorbell.ring(self.queue.messages)
+
+    # Clocks
+
+    def retry(self, now: float) -> None:
+        """Send what waits for room; call again at next_retry."""
+        for token in list(self._tokens):
+            if self._is_queued(token) and not self._send(token):
+                break
+            del self._tokens[token]
+        self._addressed = [slot for slot in self._addressed if not self._address(slot)]
+        waits = self._tokens or self._addressed
+        self.next_retry = now + RETRY_SECONDS * (1 if self._tokens else 10) if waits else None
+
+    def _is_queued(self, token: int) -> bool:
+        slot = self.arena.slot(words.slot_of(token))
+        return slot.state is SlotState.QUEUED and slot.token == token
+
+    def _send(self, token: int) -> bool:
+        try:
+            self.queue.send(layout.WORD.pack(token), 5)
+        except (QueueFull, QueueGone):
+            return False
+        self.doorbell.ring()
+        return True
+
+    def _address(self, slot: Slot) -> bool:
+        if self.arena.slot(slot.number) != slot:
+            return True
+        number = self.arena.meta(slot.number).dst_worker_id
+        if number >= self._scoreboard.counts()[1]:
+            if self.arena.unaddress(slot):
+                self._tokens[slot.token] = None
+            return True
+        seat = self._scoreboard.find(Role.TASK, number, 0)
+        if seat is None:
+            return False
+        try:
+            self._post.send(seat.row, seat.incarnation, inbox.addressed(slot.token))
+        except (InboxFull, Gone):
+            return False
+        return True
+
+    def sweep(self, now: float) -> None:
+        """Free the results of tasks whose dispatcher is gone; call again at next_sweep."""
+        for chunk, word in enumerate(self.arena.owners()):
+            if word == layout.ORPHAN:
+                self.totals.unread += self.arena.sweep(chunk)[0]
+        self._pause = min(SWEEP_SECONDS[1], self._pause * 2)
+        self._schedule_sweep(now)
+
+    def _schedule_sweep(self, now: float) -> None:
+        orphans = layout.ORPHAN in self.arena.owners()
+        self.next_sweep = now + self._pause if orphans else None
+
+    def due(self) -> Iterable[float]:
+        """Return the times at which tick() has something to do."""
+        return [at for at in (self.next_retry, self.next_sweep) if at is not None]
+
+    def tick(self, now: float) -> None:
+        if self.next_retry is not None and now >= self.next_retry:
+            self.retry(now)
+        if self.next_sweep is not None and now >= self.next_sweep:
+            self.sweep(now)
+
+    # The end
+
+    def close(self, ids_file: Path, *, discard: bool) -> int:
+        """Remove the queue and, if no task is left, the arena; return how many are kept.
+
+        All other processes are gone.
+        """
+        for slot in list(self.arena.in_use()):
+            if slot.state is SlotState.RUNNING:
+                self.arena.move(slot, SlotState.QUEUED, slot.attempt)
+        for chunk in range(self.arena.layout.chunks):
+            if discard:
+                for slot in arenafile.live(self.arena.chunk(chunk)):
+                    self.arena.move(slot, SlotState.FREE)
+            self.arena.sweep(chunk)
+        kept, _ = self.arena.count()
+        _write_floor(ids_file, self.arena.last_epoch() + 1)
+        self.queue.remove()
+        self.arena.set_queue(0, 0)
+        if not kept:
+            os.unlink(self.arena.path)
+        self.arena.close()
+        return kept
+
+
+def open_arena(path: Path, ids_file: Path, slots: int, slot_bytes: int, now_ms: int) -> ArenaFile:
+    """Adopt the arena that is there, or make one; raises StartFailed.
+
+    One that cannot be trusted is set aside. One of another geometry is kept as it is while
+    tasks are in it.
+    """
+    floor = max(_read_floor(ids_file), now_ms)
+    try:
+        arena = ArenaFile.adopt(path)
+    except Damaged as damaged:
+        aside = arenafile.set_aside(path)
+        logs.error("task arena set aside", file=aside, why=damaged)
+        arena = None
+    wanted = Layout.of(slots, slot_bytes, floor)
+    if arena is not None:
+        same = arena.layout.slots == wanted.slots and arena.layout.slot_bytes == wanted.slot_bytes
+        if same or arenafile.live(arena.in_use()):
+            if not same:
+                logs.warning(
+                    "arena keeps its size: tasks are in it", slots=arena.layout.slots, file=path
+                )
+            return arena
+        _remove_queue(*arena.queue())
+        wanted = Layout.of(slots, slot_bytes, max(floor, arena.last_epoch() + 1))
+        arena.close()
+        os.unlink(path)
+    return ArenaFile.create(path, wanted)
+
+
+def _remove_queue(key: int, number: int) -> None:
+    """Remove the queue that an earlier master left, if it is still the very same."""
+    if not key:
+        return
+    with suppress(QueueError):
+        queue = MessageQueue.open(key)
+        if queue.id == number:
+            queue.remove()
+
+
+def _read_floor(path: Path) -> int:
+    try:
+        return min(int(path.read_text(encoding="ascii")), words.MAX_EPOCH >> 1)
+    except (OSError, ValueError):
+        return 0
+
+
+def _write_floor(path: Path, floor: int) -> None:
+    new = path.with_suffix(".new")
+    try:
+        new.write_text(f"{floor}\n", encoding="ascii")
+        new.rename(path)
+    except OSError as error:
+        # The clock stands in: epochs are at least the time in milliseconds.
+        logs.warning("task id floor not kept", file=path, why=error)
+
+
+def _value(data: bytes) -> object:
+    try:
+        return wire.unpack(data)
+    except wire.Undecodable:
+        return data

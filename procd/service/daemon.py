@@ -1,0 +1,137 @@
+"""Starting the master: in the foreground, or as a daemon whose starter waits until it serves.
+
+The background way is a fresh interpreter that detaches (python-daemon) and answers over a
+readiness pipe: its starter exits 0 only when the service serves, and otherwise says why
+when nothing of it is left, which the end of the pipe proves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import daemon
+
+from procd import logs
+from procd.config.schema import Config
+from procd.errors import ProcdError, StartFailed
+
+UMASK = 0o027
+
+
+def repair_streams() -> None:
+    """Open /dev/null in the place of closed standard streams: the next fd would become one."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # The lowest free number is this one.
+            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(fd, True)  # noqa: FBT003
+
+
+def open_log(path: Path) -> int:
+    """Return the log file, opened to append; raises StartFailed."""
+    try:
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True)
+            path.parent.chmod(0o711)  # often run_dir: the processes' user passes through
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise StartFailed(f"cannot open the log {path}: {error.strerror} (log_file)") from None
+
+
+def run_foreground(config: Config, overrides: Sequence[str]) -> int:
+    """Be the master until it is told to stop; the log goes to stderr and the log file."""
+    repair_streams()
+    os.umask(UMASK)
+    if config.log_file is None:
+        logs.setup((2,), config.log_level)
+    else:
+        logs.to_file(open_log(config.log_file), also_stderr=True, level=config.log_level)
+    logs.name_process("master")
+    failure: list[str] = []
+    status = _run(config, overrides, lambda why: failure.append(why) if why else None)
+    if failure:
+        raise StartFailed(failure[0])
+    return status
+
+
+def run_daemon(config: Config, overrides: Sequence[str], ready_fd: int) -> int:
+    """Detach, be the master, and tell on *ready_fd* how the start went."""
+    pipe = os.fdopen(ready_fd, "w", encoding="utf-8")
+    os.set_inheritable(ready_fd, False)  # noqa: FBT003
+
+    def ready(why: str | None, exit_status: int = 1) -> None:
+        try:
+            json.dump({"pid": os.getpid(), "error": why, "exit": exit_status}, pipe)
+            pipe.write("\n")
+            pipe.flush()
+            if why is None:
+                pipe.close()
+        except OSError:
+            pass  # whoever started us has gone
+
+    try:
+        log = sys.stderr.fileno() if config.log_file is None else open_log(config.log_file)
+        with open(log, "a", encoding="utf-8", closefd=False) as stream:
+            context = daemon.DaemonContext(
+                detach_process=True,
+                umask=UMASK,
+                working_directory=str(config.chdir),
+                prevent_core=False,
+                initgroups=True,
+                signal_map={},
+                files_preserve=[pipe, *([log] if log > 2 else [])],  # noqa: PLR2004
+                stdout=stream,
+                stderr=stream,
+            )
+            context.open()
+        if log > 2:  # noqa: PLR2004 - from here on stderr is the log
+            os.close(log)
+            logs.to_file(2, also_stderr=False, level=config.log_level)
+        else:
+            logs.setup((2,), config.log_level)
+        logs.name_process("master")
+        return _run(config, overrides, ready)
+    except ProcdError as error:
+        ready(str(error), error.exit_status)
+        return error.exit_status
+
+
+def _run(config: Config, overrides: Sequence[str], ready: Callable[[str | None], None]) -> int:
+    from procd.master.master import Master  # noqa: PLC0415 - made after the detach, all of it
+
+    return Master(config, overrides, ready).run()
+
+
+def start_daemon(config: Config, overrides: Sequence[str]) -> int:
+    """Start the service in the background; return its pid once it serves.
+
+    Raises StartFailed (or what the start raised) when nothing of it is left.
+    """
+    repair_streams()
+    reader, writer = os.pipe()
+    command = [sys.executable, "-m", "procd", "-c", str(config.path), "start"]
+    for override in overrides:
+        command += ["-s", override]
+    subprocess.run(  # noqa: S603 - ourselves
+        [*command, "--ready-fd", str(writer)], pass_fds=[writer], check=False
+    )
+    os.close(writer)
+    with os.fdopen(reader, encoding="utf-8") as pipe:
+        line = pipe.readline()
+        try:
+            told = json.loads(line)
+        except ValueError:
+            told = {"error": f"it ended before it served; see {config.log_file or 'stderr'}"}
+        if told.get("error") is None:
+            return int(told["pid"])
+        pipe.read()  # until the master is gone
+    error = StartFailed(str(told["error"]))
+    error.exit_status = int(told.get("exit", 1))
+    raise error

@@ -1,0 +1,135 @@
+"""How a process is forked. The only room that calls os.fork.
+
+Whoever forks blocks all signals around it, and the child drops the parent's wakeup
+descriptor and handlers before it lets any in: a signal in that window would be written
+into the parent's loop. A child leaves by os._exit after flushing.
+
+Two kinds. The master forks the base itself. Everything else is forked by the base or a
+template, twice: the intermediate tells the pid on the child's channel and exits, and the
+child becomes the master's own, for that is the child subreaper.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Collection
+from os import fork as os_fork  # bound before an app could patch it (gevent does)
+from typing import NoReturn
+
+from procd import logs
+from procd.ipc.channel import Channel
+from procd.linux import process
+
+ADOPTION_SECONDS = 5.0
+SOFTWARE_ERROR = 70  # EX_SOFTWARE of sysexits.h
+
+# Ctrl-C, a closed terminal or `pkill -HUP procd` reach every process; only the master acts
+# on them. A Python handler, not SIG_IGN: an ignored signal would stay ignored over exec.
+_NOT_MINE = (
+    *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1),
+    *(signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH),
+)
+
+
+def fork(body: Callable[[], int], keep: Collection[int]) -> int:
+    """Fork a child that runs *body* and exits with its status; return its pid.
+
+    All descriptors but 0-2 and *keep* are closed in it. Raises OSError if the kernel
+    refuses.
+    """
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os_fork()
+        if pid:
+            return pid
+        parent = os.getppid()
+        _enter(keep)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+    _run(lambda: _bound_to(parent, body))
+
+
+def fork_for_master(
+    body: Callable[[], int], keep: Collection[int], channel: Channel, master: int
+) -> None:
+    """Fork a process that becomes the master's child; its pid is told on *channel*.
+
+    A failure to fork ends the channel. Returns in the caller only.
+    """
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        intermediate = os_fork()
+        if intermediate:
+            os.waitpid(intermediate, 0)
+            return
+        pid = 0
+        try:
+            pid = os_fork()
+            if pid:
+                channel.send("forked", {"pid": pid})
+        finally:
+            if pid:  # also after a failed send: the pid reaches the master by its reaping
+                os._exit(0)
+        _enter(keep)
+    except OSError:
+        os._exit(SOFTWARE_ERROR)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+    _run(lambda: _adopted_by(master, body))
+
+
+def _enter(keep: Collection[int]) -> None:
+    signal.set_wakeup_fd(-1)
+    for signum in signal.valid_signals():
+        # Only what Python has set: the app's C code may have its own (faulthandler).
+        if callable(signal.getsignal(signum)):
+            signal.signal(signum, signal.SIG_DFL)
+    for signum in _NOT_MINE:
+        signal.signal(signum, _ignore)
+    # The parent's objects stay alive in memory but must not be collected here: their
+    # finalisers would close descriptors that are somebody else's by then.
+    gc.freeze()
+    process.close_fds_except({0, 1, 2, *logs.fds(), *keep})
+
+
+def _ignore(signum: int, frame: object) -> None:
+    """Do nothing: the master alone acts on these."""
+
+
+def _bound_to(parent: int, body: Callable[[], int]) -> int:
+    process.die_with_parent()
+    if os.getppid() != parent:  # it died before the kernel knew that we would go with it
+        return 0
+    return body()
+
+
+def _adopted_by(master: int, body: Callable[[], int]) -> int:
+    # The intermediate's death must be behind us, or it would be the one that we die with.
+    deadline = time.monotonic() + ADOPTION_SECONDS
+    while os.getppid() != master:
+        if time.monotonic() > deadline:
+            return SOFTWARE_ERROR
+        time.sleep(0.0002)
+    return _bound_to(master, body)
+
+
+def _run(body: Callable[[], int]) -> NoReturn:
+    status = SOFTWARE_ERROR
+    try:
+        status = body()
+    except SystemExit as leave:
+        status = leave.code if isinstance(leave.code, int) else 1
+    except BaseException:  # noqa: BLE001 - the process's last handler; it leaves below
+        traceback.print_exc()
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            pass
+        os._exit(status)

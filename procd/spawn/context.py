@@ -1,0 +1,57 @@
+"""What a forked process is told about itself and about what it shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from procd.app import Server
+from procd.config.schema import Config
+from procd.ipc.channel import Channel
+from procd.ipc.doorbell import Doorbell
+from procd.ipc.layout import Layout
+from procd.ipc.scoreboard import Role, Scoreboard
+from procd.tasks.dispatcher import Shared
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the master hands down by inheritance; the same for its whole life."""
+
+    master_pid: int
+    ipc_dir: Path  # run_dir/ipc: inboxes and the code cache
+    arena_fd: int
+    layout: Layout
+    queue_key: int
+    doorbell: Doorbell
+    scoreboard: Scoreboard
+    lease_fd: int  # held open by everybody: as long as one lives, no other master starts
+
+    @property
+    def fds(self) -> set[int]:
+        return {self.arena_fd, self.doorbell.fd, self.lease_fd}
+
+    @property
+    def code_dir(self) -> Path:
+        return self.ipc_dir / "code"
+
+
+@dataclass(slots=True)
+class Context:
+    """One worker or task worker."""
+
+    role: Role
+    number: int
+    generation: int
+    row: int
+    incarnation: int
+    config: Config
+    server: Server
+    channel: Channel
+    origin: Origin
+    shared: Shared
+    listener_fds: list[int] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return f"{'worker' if self.role is Role.WORKER else 'task'}-{self.number}"

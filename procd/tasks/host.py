@@ -1,0 +1,263 @@
+"""What a worker and a task worker have in common: inbox, messages, results, handlers.
+
+It is the process behind the app's Server. An exception in a handler is logged with its
+traceback and ends nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from procd import logs
+from procd.app import Handler
+from procd.errors import MessageTooBig, NoSuchWorker, TaskQueueFull, TaskTimeout
+from procd.ipc import inbox, wire
+from procd.ipc.inbox import Addressed, Gone, Hint, Inbox, Message
+from procd.ipc.scoreboard import Cell, Role
+from procd.spawn.context import Context
+from procd.tasks import registry
+from procd.tasks.dispatcher import RETRY_SECONDS, Dispatcher
+from procd.tasks.ref import TaskRef
+
+INBOX_BATCH = 64  # datagrams read in one turn of the loop
+ROOM_SECONDS = 0.02  # how often task_wait looks whether somebody else's slot came free
+
+_COUNTED = {
+    "connections": Cell.CONNECTIONS,
+    "requests": Cell.REQUESTS,
+    "tasks_accepted": Cell.ACCEPTED,
+    "tasks_done": Cell.DONE,
+    "tasks_failed": Cell.FAILED,
+    "tasks_refused": Cell.REFUSED,
+    "bad_messages": Cell.BAD_MESSAGES,
+    "unhandled_messages": Cell.UNHANDLED,
+}
+
+
+class ProcessHost:
+    """The process behind a Server. *on_addressed* gets tokens that are for this process."""
+
+    def __init__(self, context: Context, on_addressed: Callable[[int], None]) -> None:
+        self.context = context
+        self.loop = asyncio.get_running_loop()
+        self.role, self.number = context.role, context.number
+        self.generation, self.row = context.generation, context.row
+        self.is_task_worker = context.role is Role.TASK
+        self.cells = context.shared.scoreboard.row(context.row)
+        self.handlers = context.server.handlers
+        self.inbox = Inbox(context.origin.ipc_dir, context.row, context.incarnation)
+        self.dispatcher = Dispatcher(
+            context.shared,
+            self,
+            self.cells,
+            on_result=self._finished,
+            want_retry=lambda: self._later(RETRY_SECONDS, self.dispatcher.retry),
+        )
+        self._on_addressed = on_addressed
+        self._running: set[asyncio.Task[object]] = set()
+        self.busy = 0  # handlers under way that a drain waits for
+        self.changed = asyncio.Event()  # a drain should look again
+        context.server.attach(self)
+        registry.enter(self.dispatcher)
+
+    @property
+    def worker_id(self) -> int:
+        return self.context.shared.scoreboard.worker_id(self.role, self.number)
+
+    def _later(self, seconds: float, callback: Callable[[], None]) -> None:
+        self.loop.call_later(seconds, callback)
+
+    # Handlers
+
+    async def start(self) -> None:
+        """Run on_worker_start; what it raises goes to the caller. Then read the inbox."""
+        handler = self.handlers.get("worker_start")
+        self.loop.add_reader(self.inbox.fileno(), self.read_inbox)
+        if handler is not None:
+            outcome = handler()
+            if inspect.isawaitable(outcome):
+                await outcome
+
+    def retire_on_sigterm(self) -> None:
+        """A SIGTERM to this one process: replaced first, then it drains."""
+        channel = self.context.channel
+        signal.signal(
+            signal.SIGTERM, lambda *_: bool(channel.send("retire", {"why": "SIGTERM"}))
+        )
+
+    async def stop(self) -> None:
+        """Run on_worker_stop and leave the inbox."""
+        handler = self.handlers.get("worker_stop")
+        if handler is not None:
+            try:
+                outcome = handler()
+                if inspect.isawaitable(outcome):
+                    await outcome
+            except Exception:  # noqa: BLE001 - the app's; it must not keep us here
+                logs.log.exception("handler failed on=worker_stop")
+        self.loop.remove_reader(self.inbox.fileno())
+        self.inbox.close()
+
+    def call(self, event: str, handler: Handler, *args: object) -> asyncio.Task[object] | None:
+        """Call a handler; log what it raises. Returns the task of an async one."""
+        try:
+            outcome = handler(*args)
+        except Exception:  # noqa: BLE001 - the app's; costs this call only
+            logs.log.exception("handler failed on=%s", event)
+            return None
+        if inspect.iscoroutine(outcome):
+            return self.run(event, outcome)
+        return None
+
+    def run(self, event: str, coroutine: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
+        """Run an async handler; a drain waits for it."""
+        task = self.loop.create_task(self._logged(event, coroutine))
+        # The loop holds tasks weakly.
+        self._running.add(task)
+        self.busy += 1
+        task.add_done_callback(self._ran)
+        return task
+
+    def _ran(self, task: asyncio.Task[object]) -> None:
+        self._running.discard(task)
+        self.busy -= 1
+        self.changed.set()
+
+    async def _logged(self, event: str, coroutine: Coroutine[Any, Any, object]) -> object:
+        try:
+            return await coroutine
+        except Exception:  # noqa: BLE001 - the app's; costs this call only
+            logs.log.exception("handler failed on=%s", event)
+            return None
+
+    # Tasks
+
+    def task(self, payload: bytes, dst_worker_id: int | None) -> TaskRef:
+        if dst_worker_id is None:
+            return self.dispatcher.dispatch(payload)
+        seat = self.context.shared.scoreboard.address(dst_worker_id)
+        if seat is None or seat[0] is not Role.TASK:
+            raise NoSuchWorker(f"no task worker has the id {dst_worker_id}: {self._ids()}")
+        return self.dispatcher.dispatch(payload, seat=seat[1])
+
+    def _ids(self) -> str:
+        workers, tasks = self.context.shared.scoreboard.counts()
+        last = workers + tasks - 1
+        return f"workers are 0..{workers - 1}, task workers {workers}..{last}"
+
+    async def task_wait(self, payload: bytes, timeout: float | None) -> object:
+        try:
+            async with asyncio.timeout(timeout):
+                return await (await self._accepted(payload))
+        except TimeoutError:
+            raise TaskTimeout(f"no result within {timeout:g} s") from None
+
+    async def _accepted(self, payload: bytes) -> TaskRef:
+        while True:
+            try:
+                return self.dispatcher.dispatch(payload)
+            except TaskQueueFull:
+                room: asyncio.Future[None] = self.loop.create_future()
+                wake = _once(room)
+                self.dispatcher.room_waiters.append(wake)
+                # Room may also come from another process's slots, which tells nobody.
+                timer = self.loop.call_later(ROOM_SECONDS, wake)
+                try:
+                    await room
+                finally:
+                    timer.cancel()
+                    if wake in self.dispatcher.room_waiters:
+                        self.dispatcher.room_waiters.remove(wake)
+
+    def _finished(self, ref: TaskRef, value: object, error: str | None) -> None:
+        handler = self.handlers.get("finish")
+        if handler is not None and error is None:
+            self.call("finish", handler, ref.id, value)
+        self.changed.set()
+
+    @property
+    def waits_for_results(self) -> bool:
+        """Tell whether somebody here would miss a result that is still to come."""
+        pending = self.dispatcher.pending
+        if not pending:
+            return False
+        return "finish" in self.handlers or any(ref.is_awaited for ref in pending.values())
+
+    # Messages
+
+    def send_message(self, data: object, dst_worker_id: int) -> None:
+        shared = self.context.shared
+        address = shared.scoreboard.address(dst_worker_id)
+        if address is None:
+            raise NoSuchWorker(f"no worker has the id {dst_worker_id}: {self._ids()}")
+        datagram = inbox.message(self.worker_id, data)
+        if address == (self.role, self.number):
+            # To oneself: after the handler that sends it has returned.
+            self.loop.call_soon(self._take, memoryview(datagram))
+            return
+        seat = shared.scoreboard.find(*address, self.generation)
+        if seat is None:
+            raise NoSuchWorker(f"worker {dst_worker_id} is not up at the moment: try again")
+        try:
+            shared.post.send(seat.row, seat.incarnation, datagram)
+        except Gone:
+            raise NoSuchWorker(f"worker {dst_worker_id} has just died: try again") from None
+
+    def read_inbox(self) -> None:
+        """Take in what others told; then what they could not tell."""
+        for _ in range(INBOX_BATCH):
+            datagram = self.inbox.receive()
+            if datagram is None:
+                break
+            self._take(datagram)
+        self.dispatcher.take_missed()
+
+    def _take(self, datagram: memoryview) -> None:
+        try:
+            item = inbox.parse(datagram)
+        except wire.Undecodable:
+            self.cells[Cell.BAD_MESSAGES] += 1
+            return
+        match item:
+            case Hint(token):
+                self.dispatcher.take_hint(token)
+            case Addressed(token):
+                self._on_addressed(token)
+            case Message(src, data):
+                self._message(src, data)
+
+    def _message(self, src_worker_id: int, data: object) -> None:
+        handler = self.handlers.get("pipe_message")
+        if handler is None:
+            self.cells[Cell.UNHANDLED] += 1
+            logs.warning("message without a handler", src=src_worker_id, on="pipe_message")
+            return
+        self.call("pipe_message", handler, src_worker_id, data)
+
+    def stats(self) -> dict[str, int]:
+        return {name: self.cells[cell] for name, cell in _COUNTED.items()} | {
+            "tasks_pending": len(self.dispatcher.pending)
+        }
+
+
+def _once(future: asyncio.Future[None]) -> Callable[[], None]:
+    def wake() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    return wake
+
+
+def result_of(value: object, limit: int) -> bytes:
+    """Return a result as it stands in a slot; raises TypeError, MessageTooBig."""
+    packed = wire.pack(value)
+    if len(packed) > limit:
+        raise MessageTooBig(
+            f"a result of {len(packed)} bytes; a slot takes {limit} (task_slot_bytes): leave it "
+            "in a file and return its path"
+        )
+    return packed

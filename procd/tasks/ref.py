@@ -1,0 +1,67 @@
+"""TaskRef: what a dispatcher holds of a task that somebody else runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Generator
+
+from procd.errors import TaskFailed
+
+_log = logging.getLogger("procd.task")
+
+
+class TaskRef:
+    """A task on its way. `await ref` gives its result, or raises TaskFailed.
+
+    It can be awaited by several, any number of times, also after the result has come. A
+    failure that nobody ever asked for is logged once. Await it in the process that
+    dispatched the task: it means nothing elsewhere.
+    """
+
+    __slots__ = ("_error", "_result", "_seen", "_waiters", "id", "is_done")
+
+    def __init__(self, task_id: int) -> None:
+        self.id = task_id
+        self.is_done = False
+        self._result: object = None
+        self._error: str | None = None
+        self._seen = False
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def __repr__(self) -> str:
+        return f"<TaskRef {self.id} {'done' if self.is_done else 'pending'}>"
+
+    def __await__(self) -> Generator[object, None, object]:
+        return self._wait().__await__()
+
+    @property
+    def is_awaited(self) -> bool:
+        return bool(self._waiters)
+
+    async def _wait(self) -> object:
+        self._seen = True
+        if not self.is_done:
+            # One future each: cancelling one waiter must not touch the others.
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+        if self._error is not None:
+            raise TaskFailed(self._error)
+        return self._result
+
+    def resolve(self, result: object, error: str | None) -> None:
+        """Take the result in; called by the dispatcher, once."""
+        self._result, self._error, self.is_done = result, error, True
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def __del__(self) -> None:
+        if self._error is not None and not self._seen:
+            _log.error("task failed id=%d nobody awaits it: %s", self.id, self._error)

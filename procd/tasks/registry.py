@@ -1,0 +1,95 @@
+"""Named tasks: `@task` on a function, callable by name from any process of the service.
+
+Called plainly, a task runs here and now. send() hands it to a task worker; that needs a
+procd process, whose dispatcher enter() names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, ParamSpec, TypeVar, overload
+
+from procd.errors import ProcdError
+from procd.ipc import layout, wire
+from procd.tasks.dispatcher import Dispatcher
+from procd.tasks.ref import TaskRef
+
+P = ParamSpec("P")
+R = TypeVar("R", covariant=True)
+
+TASKS: dict[str, NamedTask[..., object]] = {}
+_here: list[Dispatcher] = []  # one, once this is a worker or task worker
+
+
+class NotInService(ProcdError):
+    """A task can only be sent from a worker or task worker of procd."""
+
+
+class NamedTask(Generic[P, R]):
+    """A function that task workers know by name."""
+
+    def __init__(self, function: Callable[P, R], name: str) -> None:
+        self.function = function
+        self.name = name
+        self.__doc__ = function.__doc__
+        self.__name__ = getattr(function, "__name__", name)
+        self.__wrapped__ = function
+
+    def __repr__(self) -> str:
+        return f"<task {self.name}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here and now."""
+        return self.function(*args, **kwargs)
+
+    def send(self, *args: P.args, **kwargs: P.kwargs) -> TaskRef:
+        """Hand a call over to any free task worker; returns at once.
+
+        Raises TaskQueueFull, MessageTooBig, TypeError for arguments that cannot travel,
+        NotInService outside of a procd process.
+        """
+        payload = wire.pack([self.name, list(args), dict(kwargs)])
+        return here().dispatch(payload, flags=layout.NAMED)
+
+
+@overload
+def task(function: Callable[P, R], /) -> NamedTask[P, R]: ...
+@overload
+def task(*, name: str | None = None) -> Callable[[Callable[P, R]], NamedTask[P, R]]: ...
+def task(
+    function: Callable[P, R] | None = None, /, *, name: str | None = None
+) -> NamedTask[P, R] | Callable[[Callable[P, R]], NamedTask[P, R]]:
+    """Make a function a named task: `@task` or `@task(name="resize")`.
+
+    The name is `module.function` unless given. Raises ProcdError if another function of
+    that name is a task already.
+    """
+
+    def decorate(function: Callable[P, R]) -> NamedTask[P, R]:
+        full = name or f"{function.__module__}.{function.__qualname__}"
+        known = TASKS.get(full)
+        # The same place again is a module that is imported again.
+        if known is not None and known.function.__code__ != function.__code__:
+            same = known.function.__code__.co_filename == function.__code__.co_filename
+            if name is not None and not same:
+                raise ProcdError(f"two functions claim the task name {full!r}")
+        made = NamedTask(function, full)
+        TASKS[full] = made
+        return made
+
+    return decorate if function is None else decorate(function)
+
+
+def enter(dispatcher: Dispatcher) -> None:
+    """Say through whom this process sends its tasks."""
+    _here[:] = [dispatcher]
+
+
+def here() -> Dispatcher:
+    """Return this process's dispatcher; raises NotInService."""
+    if not _here:
+        raise NotInService(
+            "send() works in a worker or task worker of procd; call the task plainly to run "
+            "it here and now"
+        )
+    return _here[0]

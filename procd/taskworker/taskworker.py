@@ -1,0 +1,162 @@
+"""A task worker: takes one task after the other until it is told to drain.
+
+One wait for everything: the doorbell (nested, so that one ring wakes one process), the
+inbox, and the master's word. Drained it finishes the task that it runs and leaves; what
+was addressed to it and not begun goes to its successor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import time
+from collections import deque
+
+from procd import logs
+from procd.ipc import layout
+from procd.ipc.channel import Closed, Packet
+from procd.ipc.scoreboard import TAKING, Cell
+from procd.linux.sysv import QueueEmpty, QueueError
+from procd.spawn.context import Context
+from procd.taskworker.runner import Runner
+from procd.tasks.host import ProcessHost
+
+BATCH_SECONDS = 0.005  # tasks run in one turn of the loop, before messages are looked at
+ALL_PRIORITIES = -9  # the lowest message type up to 9 first
+
+
+class TaskWorker:
+    """One task worker process; run() is its life."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.host = ProcessHost(context, on_addressed=self._take_addressed)
+        self.loop = asyncio.get_running_loop()
+        self._runner = Runner(context.shared, context.server, self.host.cells)
+        self._addressed: deque[int] = deque()
+        self._epoll = select.epoll()
+        context.shared.doorbell.wait_in(self._epoll)
+        self._is_waiting = False  # for the doorbell
+        self._serves = False
+        self._is_running = False  # an async task
+        self._retires_at = context.config.task_max_request
+        self._count = 0
+        self._deadline = float("inf")
+        self._drains = asyncio.Event()
+
+    async def run(self) -> int:
+        """Return the exit status."""
+        await self.host.start()
+        self.host.retire_on_sigterm()
+        channel = self.context.channel
+        self.loop.add_reader(channel.fileno(), self._read_channel)
+        channel.send("ready")
+        await self._drains.wait()
+        await self._drain()
+        await self.host.stop()
+        return 0
+
+    def _read_channel(self) -> None:
+        try:
+            packet = self.context.channel.receive()
+        except Closed:
+            os._exit(1)  # no master, no service
+        if packet is not None:
+            self._obey(packet)
+
+    def _obey(self, packet: Packet) -> None:
+        if packet.kind == "serve":
+            self._serves = True
+            self.context.channel.send("serving")
+            self._wait()
+            self._run_addressed()
+        elif packet.kind == "drain":
+            self._deadline = float(str(packet.body.get("deadline", 0)))
+            self._serves = False
+            self._wait()
+            self.context.channel.send("shut")
+            self._drains.set()
+            self.host.changed.set()
+        elif packet.kind == "log":
+            logs.reopened(packet.fds)
+
+    def _wait(self) -> None:
+        """Listen to the doorbell, or not, as things stand."""
+        wanted = self._serves and not self._is_running
+        if wanted and not self._is_waiting:
+            self.loop.add_reader(self._epoll.fileno(), self._answer)
+        elif self._is_waiting and not wanted:
+            self.loop.remove_reader(self._epoll.fileno())
+        self._is_waiting = wanted
+
+    def _answer(self) -> None:
+        """The doorbell rang: take tasks for a while, then let others have the loop."""
+        until = time.monotonic() + BATCH_SECONDS
+        cells, doorbell = self.host.cells, self.context.shared.doorbell
+        while not self._is_running and self._serves:
+            # From here to CURRENT = token a death loses a token that nobody can name.
+            cells[Cell.CURRENT] = TAKING
+            token = self._receive() if doorbell.answer() else None
+            if token is None:
+                cells[Cell.CURRENT] = 0
+                return
+            self._run(token)
+            if time.monotonic() >= until:
+                return
+
+    def _receive(self) -> int | None:
+        try:
+            data, _ = self.context.shared.queue.receive(ALL_PRIORITIES)
+        except QueueEmpty:
+            return None
+        except QueueError as error:
+            logs.error("task queue not readable", why=error)
+            return None
+        if len(data) != layout.WORD.size:
+            self.host.cells[Cell.BAD_MESSAGES] += 1
+            return None
+        token: int = layout.WORD.unpack(data)[0]
+        return token
+
+    def _take_addressed(self, token: int) -> None:
+        self._addressed.append(token)
+        # Not within the handler that reads the inbox.
+        self.loop.call_soon(self._run_addressed)
+
+    def _run_addressed(self) -> None:
+        while self._addressed and self._serves and not self._is_running:
+            self._run(self._addressed.popleft())
+
+    def _run(self, token: int) -> None:
+        outcome = self._runner.run(token)
+        if outcome is None:
+            self._ran()
+            return
+        self._is_running = True
+        self._wait()
+        self.host.run("task", outcome).add_done_callback(lambda _: self._ran_async())
+
+    def _ran_async(self) -> None:
+        self._is_running = False
+        self._ran()
+        self._wait()
+        self._run_addressed()
+
+    def _ran(self) -> None:
+        self._count += 1
+        if self._count == self._retires_at:
+            self.context.channel.send("retire", {"why": "task_max_request"})
+
+    async def _drain(self) -> None:
+        host = self.host
+        while host.busy or host.waits_for_results or host.dispatcher.has_unsent:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                return
+            host.changed.clear()
+            try:
+                async with asyncio.timeout(min(left, 1.0)):
+                    await host.changed.wait()
+            except TimeoutError:
+                pass

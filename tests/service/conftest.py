@@ -1,0 +1,69 @@
+"""Fixtures of the service tests: a service a test, stopped and proven gone at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import pytest
+
+from tests.service import leftovers
+from tests.service.daemon import Service
+
+Serve = Callable[..., Service]
+
+_services: list[Service] = []  # of the test that runs now, for its failure report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_queues() -> None:
+    """A queue that is left behind is then surely ours."""
+    leftovers.unshare_queues()
+
+
+@pytest.fixture
+def make() -> Iterator[Serve]:
+    """Services that are not started yet; the arguments are those of Service."""
+    _services.clear()
+
+    def write(app: str = "repl.py", **config: Any) -> Service:
+        _services.append(Service(app, **config))
+        return _services[-1]
+
+    yield write
+    failures = []
+    for service in _services:
+        try:
+            service.close()
+        except Exception as error:  # noqa: BLE001 - every service is ended, whatever the first left
+            failures.append(error)
+    if failures:
+        raise failures[0]
+
+
+@pytest.fixture
+def serve(make: Serve) -> Serve:
+    """Services that run in the background; the arguments are those of Service."""
+
+    def start(app: str = "repl.py", **config: Any) -> Service:
+        return make(app, **config).start()
+
+    return start
+
+
+@pytest.fixture
+def service(serve: Serve) -> Service:
+    """A service as most tests want it: apps/repl.py, two workers, two task workers."""
+    return serve()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,  # noqa: ARG001 - the hook's signature
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and call.when == "call":
+        for service in _services:
+            report.sections.append((f"log of {service.root}", service.log()[-6000:]))
+    return report

@@ -1,0 +1,117 @@
+"""What a service may not leave behind, and where it is looked for.
+
+A process is a service's own by a variable of its environment, which every descendant inherits.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.service.daemon import Service
+
+MARKER = "PROCD_TEST_ID"
+RECORDS = (Path("/run/procd"), Path(os.environ.get("XDG_RUNTIME_DIR", "/run/nobody")) / "procd")
+CLONE_NEWIPC = 0x08000000
+
+
+def unshare_queues() -> bool:
+    """Give this process SysV queues of its own, so that suites side by side see only theirs.
+
+    False where the kernel refuses (no CAP_SYS_ADMIN); the queues are then the machine's.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    return bool(libc.unshare(CLONE_NEWIPC) == 0)
+
+
+def marked(marker: str) -> set[int]:
+    """The living processes that carry *marker*; a zombie has no environment and is not found."""
+    word = f"{MARKER}={marker}".encode()
+    found = set()
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            try:
+                environment = Path(entry.path, "environ").read_bytes()
+            except OSError:
+                continue
+            if word in environment.split(b"\0"):
+                found.add(int(entry.name))
+    return found
+
+
+def children(parent: int) -> dict[int, str]:
+    """The children of *parent*, zombies too: pid → state letter of proc(5)."""
+    found = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            try:
+                text = Path(entry.path, "stat").read_text()
+            except OSError:
+                continue
+            state, ppid = text.rpartition(")")[2].split()[:2]
+            if int(ppid) == parent:
+                found[int(entry.name)] = state
+    return found
+
+
+def zombies(parent: int) -> set[int]:
+    return {pid for pid, state in children(parent).items() if state == "Z"}
+
+
+def queues() -> set[int]:
+    """The ids of the SysV message queues that this process sees."""
+    rows = Path("/proc/sysvipc/msg").read_text().splitlines()[1:]
+    return {int(row.split()[1]) for row in rows}
+
+
+def sockets_and_pids(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*") if folder.is_dir() else ():
+        mode = path.lstat().st_mode
+        if stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode) or path.suffix == ".pid":
+            yield path
+
+
+def arenas(folder: Path) -> list[Path]:
+    """Task arenas in a state_dir, which only tasks that were kept may hold there."""
+    return [p for p in folder.rglob("*") if "arena" in p.name] if folder.is_dir() else []
+
+
+def records(of: Path) -> list[Path]:
+    """The master's records outside run_dir that name *of*."""
+    word = str(of).encode()
+    return [
+        path
+        for folder in RECORDS
+        if folder.is_dir()
+        for path in folder.rglob("*")
+        if path.is_file() and word in path.read_bytes()
+    ]
+
+
+def prove_nothing_left(service: Service) -> None:
+    """AssertionError that names what the service left behind after its stop."""
+    deadline = time.monotonic() + 1
+    while service.alive() and time.monotonic() < deadline:
+        os.sched_yield()
+    left = {
+        "processes": [_describe(pid) for pid in service.alive()],
+        "queues": sorted(queues() - service.queues_before),
+        "sockets and pid files": sorted(map(str, sockets_and_pids(service.root))),
+        "records": sorted(map(str, records(service.root))),
+        "arenas": [] if service.keeps_tasks else arenas(service.root / "state"),
+    }
+    assert not any(left.values()), {what: found for what, found in left.items() if found}
+
+
+def _describe(pid: int) -> str:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        words = "gone meanwhile"
+    return f"{pid} {words}"

@@ -1,0 +1,52 @@
+"""The shape of `procd status --json` (interface.md): more keys may come, none may go."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+
+class Process(TypedDict):
+    id: NotRequired[int]
+    role: str
+    pid: int
+    generation: int
+    state: str
+    restarts: int
+    connections: int
+    requests: int
+    rss_bytes: int
+    pss_bytes: int
+
+
+class Tasks(TypedDict):
+    queued: int
+    running: int
+    done: int
+    failed: int
+    retried: int
+    dead: int
+    refused: int
+
+
+class Reload(TypedDict):
+    state: str
+    seconds: float
+    error: str | None
+    cause: list[str]
+
+
+class Config(TypedDict):
+    path: str
+    error: str | None
+
+
+class Status(TypedDict):
+    state: str
+    pid: int
+    generation: int
+    uptime: float
+    config: Config
+    listeners: list[str]
+    processes: list[Process]
+    tasks: Tasks
+    reload: Reload
