@@ -1,28 +1,24 @@
-"""The first app: answers each message, and has a task worker double the length of it."""
+"""Start here: a client is answered at once, and then with what a task worker found out.
 
-from __future__ import annotations
+    procd -c config/procd.yaml start --foreground
 
-from procd import Connection, Server, Task, task
+Then, from a second terminal, say something on port 9000; change a text below, save, say it again.
+"""
+
+from procd import Connection, Server, task
 
 server = Server()
 
 
 @server.on_receive
 async def receive(conn: Connection, data: bytes) -> None:
-    """Answer at once, then with what the task worker has found out."""
+    """In a worker. Its loop serves many clients: wait with `await` only."""
     conn.send(b"hello world client\n")
-    length = await server.task({"text": data})
-    conn.send(f"task says: {length} bytes twice is {await double.send(len(data))}\n".encode())
-
-
-@server.on_task
-def run(task: Task) -> object:
-    """Runs in a task worker."""
-    assert isinstance(task.data, dict)  # noqa: S101
-    return len(task.data["text"])
+    words = await count_words.send(data[:500])
+    conn.send(f"a task worker counted {words} words\n".encode())
 
 
 @task
-def double(number: int) -> int:
-    """A named task; `double(2)` runs here and now."""
-    return number * 2
+def count_words(text: bytes) -> int:
+    """In a task worker, which may take its time: it runs one task after the other."""
+    return len(text.split())

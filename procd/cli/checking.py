@@ -27,7 +27,9 @@ def check_app(config: Config) -> str | None:
         text = _verdict(ours)
     _, status = os.waitpid(pid, 0)
     if text == "":
-        how = signal.Signals(status).name if os.WIFSIGNALED(status) else f"exit status {status >> 8}"
+        how = (
+            signal.Signals(status).name if os.WIFSIGNALED(status) else f"exit status {status >> 8}"
+        )
         text = f"{config.path}:1:1: app: its import ended the process with {how}"
     ours.close()
     return text

@@ -37,7 +37,18 @@ def show(page: Mapping[str, Any]) -> None:
 
 def _table(processes: list[Mapping[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in ("id", "role", "pid", "gen", "state", "conns", "requests", "restarts", "rss", "pss"):
+    for name in (
+        "id",
+        "role",
+        "pid",
+        "gen",
+        "state",
+        "conns",
+        "requests",
+        "restarts",
+        "rss",
+        "pss",
+    ):
         table.add_column(name, justify="left" if name in ("role", "state") else "right")
     for process in processes:
         style = {"backoff": "red", "booting": "yellow", "draining": "dim"}.get(process["state"], "")

@@ -67,7 +67,9 @@ def _start(config: Config, overrides: tuple[str, ...], *, foreground: bool) -> N
 
 
 @click.command()
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Instead of max_wait_time.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), metavar="S", help="Instead of max_wait_time."
+)
 @click.option("--discard", is_flag=True, help="Drop the tasks that are left.")
 @click.pass_context
 def stop(ctx: click.Context, timeout: float | None, *, discard: bool) -> None:

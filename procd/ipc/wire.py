@@ -47,9 +47,7 @@ def pack(value: object) -> bytes:
 def unpack(data: bytes | memoryview) -> object:
     """Return the value; raises Undecodable on anything that pack() did not make."""
     try:
-        value: object = msgpack.unpackb(
-            data, strict_map_key=False, timestamp=3, ext_hook=_contract
-        )
+        value: object = msgpack.unpackb(data, strict_map_key=False, timestamp=3, ext_hook=_contract)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise Undecodable(f"not MessagePack: {error}") from None
     except (msgpack.UnpackException, msgpack.exceptions.StackError) as error:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING
 
 from procd import logs
 from procd.config.schema import KEYS
@@ -18,9 +17,7 @@ from procd.master.control import Json, Reply
 from procd.master.generations import BOTH, Outcome
 from procd.master.lifecycle import SEATED, State
 from procd.master.reload import Counts
-
-if TYPE_CHECKING:
-    from procd.master.master import Master
+from procd.master.service import Service
 
 TASKS_ONLY = (Role.TASK,)
 
@@ -36,8 +33,8 @@ class Scaling:
 class Commands:
     """The master's ears."""
 
-    def __init__(self, master: Master) -> None:
-        self._master = master
+    def __init__(self, service: Service) -> None:
+        self._service = service
         self._stops: list[Reply] = []
         self._scalings: list[Scaling] = []
         self._by_signal: dict[int, Callable[[], None]] = {
@@ -80,39 +77,39 @@ class Commands:
         serve(request, reply)
 
     def _status(self, request: Json, reply: Reply) -> None:
-        master = self._master
-        state = "stopping" if master.stopping.is_asked else "running"
-        if not master.generations.reload.serving:
+        service = self._service
+        state = "stopping" if service.stopping.is_asked else "running"
+        if not service.generations.reload.serving:
             state = "starting"
         page = status.status(
             state=state,
             pid=os.getpid(),
-            began=master.began,
-            generations=master.generations,
-            listeners=master.listeners,
-            table=master.processes,
-            scoreboard=master.scoreboard,
-            recovery=master.recovery,
+            began=service.began,
+            generations=service.generations,
+            listeners=service.listeners,
+            table=service.processes,
+            scoreboard=service.scoreboard,
+            recovery=service.recovery,
         )
-        page["control"] = {"refused": master.control.refused}
+        page["control"] = {"refused": service.count_refused()}
         reply({"ok": True, "status": page})
 
     def _reload_asked(self, request: Json, reply: Reply) -> None:
-        if self._master.stopping.is_asked:
+        if self._service.stopping.is_asked:
             reply({"ok": False, "exit": 1, "error": "the service is stopping"})
             return
         roles = TASKS_ONLY if request.get("tasks") is True else BOTH
-        self._master.generations.request(
+        self._service.generations.request(
             roles, ["procd reload"], lambda outcome: reply(answer(outcome))
         )
 
     def _stop_asked(self, request: Json, reply: Reply) -> None:
         seconds = request.get("timeout")
         if not isinstance(seconds, int | float) or not 0 <= seconds < 10**9:  # noqa: PLR2004
-            seconds = self._master.generations.config.max_wait_time
+            seconds = self._service.generations.config.max_wait_time
         self._stops.append(reply)
         discard = request.get("discard") is True
-        self._master.stop(time.monotonic() + seconds, discard=discard)
+        self._service.stop(time.monotonic() + seconds, discard=discard)
 
     def stopped(self, kept: int) -> None:
         """Everything is gone: answer who asked for it."""
@@ -120,7 +117,7 @@ class Commands:
             reply({"ok": True, "kept": kept})
 
     def _scale_asked(self, request: Json, reply: Reply) -> None:
-        counts = self._master.generations.counts
+        counts = self._service.generations.counts
         wanted = {"worker": counts.worker, "task": counts.task}
         for name in wanted:
             value = request.get(name)
@@ -135,18 +132,18 @@ class Commands:
         if not self._scale(Counts(wanted["worker"], wanted["task"])):
             reply({"ok": False, "exit": 1, "error": "a reload is under way: try again after it"})
             return
-        deadline = time.monotonic() + self._master.generations.config.boot_timeout
+        deadline = time.monotonic() + self._service.generations.config.boot_timeout
         self._scalings.append(Scaling(reply, deadline))
 
     def _scale(self, counts: Counts) -> bool:
-        master = self._master
-        generations = master.generations
-        if master.stopping.is_asked or not generations.is_idle or not generations.reload.serving:
+        service = self._service
+        generations = service.generations
+        if service.stopping.is_asked or not generations.is_idle or not generations.reload.serving:
             return False
         generations.scale(counts)
-        master.scoreboard.set_counts(counts.worker, counts.task)
-        master.recovery.readdress()
-        master.recovery.retry(time.monotonic())
+        service.scoreboard.set_counts(counts.worker, counts.task)
+        service.recovery.readdress()
+        service.recovery.retry(time.monotonic())
         logs.info("scaled", worker=counts.worker, task=counts.task)
         return True
 
@@ -156,7 +153,7 @@ class Commands:
         for scaling in self._scalings:
             missing = self._missing()
             if not missing:
-                counts = self._master.generations.counts
+                counts = self._service.generations.counts
                 text = f"{counts.worker} workers, {counts.task} task workers"
                 scaling.reply({"ok": True, "message": text})
             elif now >= scaling.deadline:
@@ -167,12 +164,14 @@ class Commands:
         self._scalings = waiting
 
     def _missing(self) -> int:
-        master = self._master
-        reload, counts = master.generations.reload, master.generations.counts
-        up = [row.seat for row in master.processes.rows() if row.state is State.SERVING]
+        service = self._service
+        reload, counts = service.generations.reload, service.generations.counts
+        up = [row.seat for row in service.processes.rows() if row.state is State.SERVING]
         missing = 0
         for role in SEATED:
-            seats = {s.number for s in up if s.role is role and s.generation == reload.serving[role]}
+            seats = {
+                s.number for s in up if s.role is role and s.generation == reload.serving[role]
+            }
             missing += len(set(range(counts.of(role))) - seats)
         return missing
 
@@ -186,24 +185,24 @@ class Commands:
     # Signals
 
     def _graceful(self) -> None:
-        self._master.stop(time.monotonic() + self._master.generations.config.max_wait_time)
+        self._service.stop(time.monotonic() + self._service.generations.config.max_wait_time)
 
     def _fast(self) -> None:
-        self._master.stop(time.monotonic())
+        self._service.stop(time.monotonic())
 
     def _reload(self, roles: tuple[Role, ...], cause: str) -> None:
-        if not self._master.stopping.is_asked:
-            self._master.generations.request(roles, [cause])
+        if not self._service.stopping.is_asked:
+            self._service.generations.request(roles, [cause])
 
     def _more(self, step: int) -> None:
-        counts = self._master.generations.counts
+        counts = self._service.generations.counts
         key = KEYS["worker_num"]
         worker = min(max(counts.worker + step, key.low), key.high)
         if not self._scale(Counts(worker, counts.task)):
             logs.warning("not scaled: a reload is under way")
 
     def _reopen_log(self) -> None:
-        path = self._master.generations.config.log_file
+        path = self._service.generations.config.log_file
         if path is None or not logs.has_file():
             return
         try:
@@ -211,9 +210,9 @@ class Commands:
         except OSError as error:
             logs.error("log not reopened", file=path, why=error.strerror)
             return
-        for process in self._master.processes.table.values():
+        for process in self._service.processes.table.values():
             if process.row.pid:
-                self._master.processes.send(process, "log", {}, [fd])
+                self._service.processes.send(process, "log", {}, [fd])
         logs.reopened((fd,))
         logs.info("log reopened", file=path)
 

@@ -64,7 +64,9 @@ class Files:
     def _folder(self, path: Path, mode: int) -> None:
         if path.is_dir():
             if not os.access(path, os.W_OK | os.X_OK):
-                raise StartFailed(f"{path}: uid {os.geteuid()} may not write there: change its owner")
+                raise StartFailed(
+                    f"{path}: uid {os.geteuid()} may not write there: change its owner"
+                )
             return
         try:
             missing = [path, *path.parents]
@@ -113,9 +115,7 @@ def owner_of(config: Config) -> tuple[int, int]:
     """Return uid and gid that the processes will have."""
     if config.user is None:
         return os.geteuid(), os.getegid()
-    account = (
-        pwd.getpwuid(int(config.user)) if config.user.isdigit() else pwd.getpwnam(config.user)
-    )
+    account = pwd.getpwuid(int(config.user)) if config.user.isdigit() else pwd.getpwnam(config.user)
     gid = account.pw_gid
     if config.group is not None:
         group = config.group

@@ -256,9 +256,7 @@ class Generations:
         outcome, self._answer = self._answer, None
         self._tell(outcome)
 
-    def _refused(
-        self, why: str, exit_status: int, causes: tuple[str, ...], seconds: float
-    ) -> None:
+    def _refused(self, why: str, exit_status: int, causes: tuple[str, ...], seconds: float) -> None:
         self.last = Last("refused", seconds, why, causes)
         logs.log.error("%s", logs.line("reload refused", cause=",".join(causes)) + "\n" + why)
         self._tell(Outcome(exit_status, why))

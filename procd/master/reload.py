@@ -135,9 +135,7 @@ class Reload:
         ]
         if self.phase is not Phase.IDLE:
             serves = self.phase is Phase.SWITCHING
-            shares += [
-                Share(role, self.generation, coming.of(role), serves) for role in self.roles
-            ]
+            shares += [Share(role, self.generation, coming.of(role), serves) for role in self.roles]
         return Want(tuple(shares), max_draining - (self.phase is Phase.CROWDED))
 
     def late(self, rows: Iterable[Row], counts: Counts) -> str:

@@ -34,7 +34,10 @@ def processes(table: Processes, scoreboard: Scoreboard, now: float) -> list[Json
             entry: Json = {"role": ROLES[seat.role], "pid": None, "generation": seat.generation}
             if seat.role in SEATED:
                 entry["id"] = scoreboard.worker_id(seat.role, seat.number)
-            entry |= {"state": "backoff", "restarts": table.restarts.get((seat.role, seat.number), 0)}
+            entry |= {
+                "state": "backoff",
+                "restarts": table.restarts.get((seat.role, seat.number), 0),
+            }
             found.append(entry | {"retry_in": round(backoff.not_before - now, 3)})
     order = {"worker": 0, "task": 1}
     return sorted(

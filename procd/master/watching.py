@@ -273,4 +273,3 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 def _short(path: str, folder: Path) -> str:
     prefix = f"{folder}/"
     return path[len(prefix) :] if path.startswith(prefix) else path
-

@@ -64,8 +64,8 @@ class Base:
             number(packet, "generation"),
             is_reborn=bool(packet.body.get("reborn")),
         )
-        keep = {*self._origin.fds, channel.fileno(), *self._shared.post.fds}
-        child.fork_for_master(template.run, keep, channel, self._origin.master_pid)
+        close = {self._channel.fileno(), *packet.fds}
+        child.fork_for_master(template.run, close, channel, self._origin.master_pid)
         channel.close()
 
     # Reading the disk
@@ -92,7 +92,9 @@ class Base:
         if time.monotonic() >= self._next_look:
             now = sources.fingerprint(self._polled, self._globs)
             doubtful = sources.unsettled(self._seen, self._looked) if self._seen else set()
-            changed = {path for path in {*now, *self._seen} if now.get(path) != self._seen.get(path)}
+            changed = {
+                path for path in {*now, *self._seen} if now.get(path) != self._seen.get(path)
+            }
             if self._seen and (changed or doubtful):
                 paths = sorted(changed | doubtful)
                 for start in range(0, len(paths), 200):

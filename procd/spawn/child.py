@@ -39,8 +39,8 @@ _NOT_MINE = (
 def fork(body: Callable[[], int], keep: Collection[int]) -> int:
     """Fork a child that runs *body* and exits with its status; return its pid.
 
-    All descriptors but 0-2 and *keep* are closed in it. Raises OSError if the kernel
-    refuses.
+    All descriptors but 0-2, the log's and *keep* are closed in it. Raises OSError if the
+    kernel refuses.
     """
     old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
@@ -48,18 +48,21 @@ def fork(body: Callable[[], int], keep: Collection[int]) -> int:
         if pid:
             return pid
         parent = os.getppid()
-        _enter(keep)
+        _enter()
+        process.close_fds_except({0, 1, 2, *logs.fds(), *keep})
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
     _run(lambda: _bound_to(parent, body))
 
 
 def fork_for_master(
-    body: Callable[[], int], keep: Collection[int], channel: Channel, master: int
+    body: Callable[[], int], close: Collection[int], channel: Channel, master: int
 ) -> None:
     """Fork a process that becomes the master's child; its pid is told on *channel*.
 
-    A failure to fork ends the channel. Returns in the caller only.
+    *close* are the forking process's own descriptors; others stay, for what an app opened
+    while it was imported is its processes' too. A failure to fork ends the channel. Returns
+    in the caller only.
     """
     old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
@@ -75,7 +78,9 @@ def fork_for_master(
         finally:
             if pid:  # also after a failed send: the pid reaches the master by its reaping
                 os._exit(0)
-        _enter(keep)
+        _enter()
+        for fd in close:
+            os.close(fd)
     except OSError:
         os._exit(SOFTWARE_ERROR)
     finally:
@@ -83,7 +88,7 @@ def fork_for_master(
     _run(lambda: _adopted_by(master, body))
 
 
-def _enter(keep: Collection[int]) -> None:
+def _enter() -> None:
     signal.set_wakeup_fd(-1)
     for signum in signal.valid_signals():
         # Only what Python has set: the app's C code may have its own (faulthandler).
@@ -94,7 +99,6 @@ def _enter(keep: Collection[int]) -> None:
     # The parent's objects stay alive in memory but must not be collected here: their
     # finalisers would close descriptors that are somebody else's by then.
     gc.freeze()
-    process.close_fds_except({0, 1, 2, *logs.fds(), *keep})
 
 
 def _ignore(signum: int, frame: object) -> None:

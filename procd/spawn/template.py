@@ -10,6 +10,8 @@ import asyncio
 import os
 import time
 import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from procd import logs
@@ -29,10 +31,9 @@ from procd.tasks.dispatcher import Shared
 from procd.taskworker.taskworker import TaskWorker
 from procd.worker.worker import Worker
 
-try:  # here, and not in each worker: the base imports it once for all
+new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+with suppress(ImportError):  # optional; here and not in each worker: the base imports it for all
     from uvloop import new_event_loop
-except ImportError:  # it is optional
-    new_event_loop = asyncio.new_event_loop
 
 _OURS = str(Path(__file__).parent.parent) + "/"
 FAILURE_BYTES = 60_000  # of a traceback that is reported
@@ -67,9 +68,7 @@ class Template:
         os.environ.update(self._config.env)
         try:
             os.chdir(self._config.chdir)  # resolved anew: a symlinked release may have moved
-            loader = Loader(
-                self._config.chdir, self._origin.code_dir, self._note, self._pinned()
-            )
+            loader = Loader(self._config.chdir, self._origin.code_dir, self._note, self._pinned())
             with shielded():
                 loader.install()
                 app = loader.load(self._config.app)
@@ -135,9 +134,9 @@ class Template:
             listeners,
         )
         # The template's own channel is not the child's: it has one.
-        keep = {*self._origin.fds, *self._shared.post.fds, channel, *listeners}
+        close = {self._channel.fileno(), *packet.fds}
         child.fork_for_master(
-            lambda: self._become(context), keep, context.channel, self._origin.master_pid
+            lambda: self._become(context), close, context.channel, self._origin.master_pid
         )
         context.channel.close()
         for fd in listeners:

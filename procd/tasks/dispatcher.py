@@ -84,9 +84,7 @@ class Dispatcher:
             )
         slot = self._take_slot()
         me = self.shared.scoreboard.worker_id(self.me.role, self.me.number)
-        token = arena.accept(
-            slot, payload, worker_id=me, dst=seat, flags=flags, priority=priority
-        )
+        token = arena.accept(slot, payload, worker_id=me, dst=seat, flags=flags, priority=priority)
         ref = self.pending[token] = TaskRef(token)
         self.cells[Cell.ACCEPTED] += 1
         if seat >= 0:

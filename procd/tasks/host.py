@@ -85,9 +85,7 @@ class ProcessHost:
     def retire_on_sigterm(self) -> None:
         """A SIGTERM to this one process: replaced first, then it drains."""
         channel = self.context.channel
-        signal.signal(
-            signal.SIGTERM, lambda *_: bool(channel.send("retire", {"why": "SIGTERM"}))
-        )
+        signal.signal(signal.SIGTERM, lambda *_: bool(channel.send("retire", {"why": "SIGTERM"})))
 
     async def stop(self) -> None:
         """Run on_worker_stop and leave the inbox."""

@@ -32,7 +32,16 @@ CURRENT, DONE, FAILED = Cell.CURRENT, Cell.DONE, Cell.FAILED
 class RunningTask:
     """See procd.Task for what an app may use."""
 
-    __slots__ = ("_meta", "_runner", "attempt", "data", "id", "is_finished", "name", "src_worker_id")
+    __slots__ = (
+        "_meta",
+        "_runner",
+        "attempt",
+        "data",
+        "id",
+        "is_finished",
+        "name",
+        "src_worker_id",
+    )
 
     def __init__(self, runner: Runner, token: int, meta: Meta, attempt: int) -> None:
         self._runner = runner
@@ -180,4 +189,6 @@ def _cut(text: str, limit: int) -> bytes:
     packed = wire.pack(text.encode("utf-8", "backslashreplace").decode())
     if len(packed) <= limit:
         return packed
-    return wire.pack(text.encode("utf-8", "backslashreplace")[: limit - 16].decode("utf-8", "ignore"))
+    return wire.pack(
+        text.encode("utf-8", "backslashreplace")[: limit - 16].decode("utf-8", "ignore")
+    )

@@ -23,7 +23,10 @@ class Acceptor:
     """*take* gets each accepted socket, non-blocking; *has_room* is asked before."""
 
     def __init__(
-        self, fds: Sequence[int], take: Callable[[socket.socket], None], has_room: Callable[[], bool]
+        self,
+        fds: Sequence[int],
+        take: Callable[[socket.socket], None],
+        has_room: Callable[[], bool],
     ) -> None:
         self._listeners = {fd: socket.socket(fileno=fd) for fd in fds}
         self._take = take

@@ -222,5 +222,3 @@ def _text(address: object) -> str:
 def unique_id(row_incarnation: int, count: int) -> int:
     """Return a connection id that no other connection of the service has."""
     return row_incarnation << 32 | count & 0xFFFFFFFF
-
-

@@ -148,9 +148,7 @@ class Worker:
 
     def _is_drained(self) -> bool:
         host = self.host
-        return not (
-            self.connections or self._opening or host.busy or host.waits_for_results
-        )
+        return not (self.connections or self._opening or host.busy or host.waits_for_results)
 
     async def _change_or(self, seconds: float) -> None:
         self.host.changed.clear()

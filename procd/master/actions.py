@@ -1,0 +1,81 @@
+"""Carrying out what lifecycle's plan says: one function an action."""
+
+from __future__ import annotations
+
+from procd import logs
+from procd.ipc.channel import Channel
+from procd.ipc.scoreboard import Role
+from procd.master.lifecycle import Action, Call, Event, Fork, Hurry, Kill, Row, Seat, State, Stop
+from procd.master.service import Service
+
+
+class Actions:
+    """The master's hands."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def do(self, action: Action, now: float) -> None:
+        """Carry out one action."""
+        if isinstance(action, Fork):
+            self._fork(action.seat, now)
+            return
+        processes = self._service.processes
+        process = processes.table.get(action.row)
+        if process is None:
+            return
+        match action:
+            case Call():
+                processes.step(process, Event.CALL)
+                processes.send(process, "serve", {})
+            case Stop():
+                grace = self._service.generations.config.max_wait_time
+                processes.step(
+                    process, Event.STOP, min(now + grace, self._service.stopping.deadline)
+                )
+                self._service.drain(process)
+            case Hurry():
+                processes.hurry(process, now)
+                self._service.drain(process)
+            case Kill():
+                if process.row.state is State.DRAINING:
+                    logs.warning("killed at its deadline", pid=process.row.pid)
+                processes.kill(process)
+
+    def _fork(self, seat: Seat, now: float) -> None:
+        reload = self._service.generations.reload
+        info = self._service.generations.infos.get(seat.generation)
+        config = self._service.config if info is None else info.config
+        deadline = now + config.boot_timeout
+        if seat.generation == reload.generation:
+            deadline = max(deadline, reload.deadline + 1)  # the reload's own comes first
+
+        def order(row: Row, channel: Channel) -> bool:
+            if seat.role is Role.BASE:
+                return self._service.processes.fork_base(self._service.config, row, channel)
+            if seat.role is not Role.TEMPLATE:
+                return self._fork_seated(row, channel)
+            body: dict[str, object] = {
+                "config": config.plain(),
+                "generation": seat.generation,
+                "reborn": info is not None and info.has_template,
+            }
+            return self._service.tell_base("template", body, [channel.fileno()])
+
+        self._service.processes.fork(seat, deadline, order)
+
+    def _fork_seated(self, row: Row, channel: Channel) -> bool:
+        seat = row.seat
+        template = self._service.processes.template(seat.generation)
+        if template is None:
+            return False
+        fds = [channel.fileno()]
+        if seat.role is Role.WORKER:
+            fds += [listener.socket.fileno() for listener in self._service.listeners]
+        body: dict[str, object] = {
+            "role": int(seat.role),
+            "number": seat.number,
+            "row": row.row,
+            "incarnation": row.incarnation,
+        }
+        return self._service.processes.send(template, "fork", body, fds)
