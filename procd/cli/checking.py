@@ -46,8 +46,8 @@ def _verdict(channel: Channel) -> str | None:
 
 
 def _import(config: Config, channel: Channel) -> int:
-    from procd.spawn.loader import Loader  # noqa: PLC0415 - only here, and after the fork
-    from procd.spawn.template import checked, explain  # noqa: PLC0415
+    from procd.spawn.loader import Loader
+    from procd.spawn.template import checked, explain
 
     os.environ.update(config.env)
     try:

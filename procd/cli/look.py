@@ -8,7 +8,7 @@ import click
 
 from procd.cli.checking import check_app
 from procd.cli.client import NoAnswer, Service
-from procd.cli.main import config_path
+from procd.cli.root import config_path
 from procd.config.load import load
 from procd.errors import ConfigError, NotRunning, ProcdError
 from procd.linux import process
@@ -41,7 +41,7 @@ def status(ctx: click.Context, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(page))
     else:
-        from procd.cli.page import show  # noqa: PLC0415 - rich takes a while to import
+        from procd.cli.page import show
 
         show(page)
 

@@ -1,57 +1,14 @@
-"""The command line: `procd [-c FILE] COMMAND [options]`.
-
-Every error of a user is one line (or one a fault) without a traceback, and the exit
-status of errors.py: 0 done, 1 failed, 2 usage or config, 3 not running.
-"""
+"""The command `procd`: its root with all commands on it."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from procd.cli import look, service
+from procd.cli.root import procd
 
-import click
-
-from procd.config import load as loading
-from procd.errors import ProcdError
-
-
-class Procd(click.Group):
-    """Commands in the order that a reader meets them, errors without a traceback."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except ProcdError as error:
-            click.echo(f"procd: {error}", err=True)
-            ctx.exit(error.exit_status)
-
-
-@click.group(cls=Procd, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-c", "--config", "config_file", metavar="FILE", help="The YAML config.")
-@click.version_option(package_name="procd-server", prog_name="procd")
-@click.pass_context
-def procd(ctx: click.Context, config_file: str | None) -> None:
-    """Run a hot-reloading multi-process server from one YAML config.
-
-    Without -c the config is $PROCD_CONFIG, ./config/procd.yaml, ./procd.yaml or
-    /etc/procd/procd.yaml, the first that is there.
-    """
-    ctx.obj = config_file
-
-
-def config_path(ctx: click.Context) -> Path:
-    """Return the absolute path of the config that the command is about."""
-    return loading.find(ctx.obj)
+for command in (*service.COMMANDS, *look.COMMANDS):
+    procd.add_command(command)
 
 
 def main() -> None:
-    """Run the command line."""
-    from procd.cli import look, service  # noqa: PLC0415 - they register on `procd`
-
-    for command in (*service.COMMANDS, *look.COMMANDS):
-        procd.add_command(command)
+    """Run the command line; leaves the process with its exit status."""
     procd(prog_name="procd")
-    sys.exit(0)

@@ -11,7 +11,7 @@ import click
 
 from procd.cli.checking import check_app
 from procd.cli.client import NoAnswer, Service
-from procd.cli.main import config_path
+from procd.cli.root import config_path
 from procd.config.load import load
 from procd.config.schema import Config
 from procd.errors import AlreadyRunning, ConfigError, NotRunning, ProcdError, UsageError
@@ -133,7 +133,7 @@ def scale(ctx: click.Context, counts: tuple[str, ...]) -> None:
     request: dict[str, object] = {"command": "scale"}
     for part in counts:
         name, _, text = part.partition("=")
-        if name not in ("worker", "task") or not text.isdecimal() or len(text) > 9:  # noqa: PLR2004
+        if name not in ("worker", "task") or not text.isdecimal() or len(text) > 9:
             raise UsageError(f"{part!r}: say worker=N or task=M")
         request[name] = int(text)
     _finish(ctx, Service(config_path(ctx)).ask(request))

@@ -87,9 +87,7 @@ class ArenaFile:
         try:
             layout = Layout.read(os.pread(fd, lay.PAGE, 0), os.fstat(fd).st_size)
             arena = cls(path, fd, layout)
-            for word in arena._words(0, layout.slots):
-                if word & words.STATE_MASK > SlotState.DONE:
-                    raise Damaged("a slot is in a state that does not exist")
+            arena._check_states()
         except Damaged:
             os.close(fd)
             raise
@@ -109,6 +107,11 @@ class ArenaFile:
 
     def _words(self, first: int, count: int) -> array[int]:
         return array("Q", os.pread(self.fd, count * 8, self.layout.word_at(first)))
+
+    def _check_states(self) -> None:
+        for word in self._words(0, self.layout.slots):
+            if word & words.STATE_MASK > SlotState.DONE:
+                raise Damaged("a slot is in a state that does not exist")
 
     def owners(self) -> array[int]:
         """Return the chunk table."""

@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -111,15 +112,16 @@ class Inbox:
 
 
 def remove(path: str) -> None:
-    try:
+    with suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 class Post:
-    """The sending end. Hints and messages have a socket each: unread large messages fill
-    their sender's buffer, and hints must still go out then."""
+    """The sending end.
+
+    Hints and messages have a socket each: unread large messages fill their sender's buffer,
+    and hints must still go out then.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

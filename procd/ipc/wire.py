@@ -16,8 +16,8 @@ from typing import TypeAlias
 import msgpack
 
 Value: TypeAlias = (
-    "None | bool | int | float | str | bytes | list[Value] | tuple[Value, ...]"
-    " | dict[Value, Value] | dt.datetime"
+    "bool | int | float | str | bytes | list[Value] | tuple[Value, ...]"
+    " | dict[Value, Value] | dt.datetime | None"
 )
 
 MAX_DEPTH = 200  # msgpack itself stops at 511

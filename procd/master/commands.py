@@ -105,7 +105,7 @@ class Commands:
 
     def _stop_asked(self, request: Json, reply: Reply) -> None:
         seconds = request.get("timeout")
-        if not isinstance(seconds, int | float) or not 0 <= seconds < 10**9:  # noqa: PLR2004
+        if not isinstance(seconds, int | float) or not 0 <= seconds < 10**9:
             seconds = self._service.generations.config.max_wait_time
         self._stops.append(reply)
         discard = request.get("discard") is True

@@ -46,7 +46,7 @@ class ConfigReader:
         self._loop.read(ours, self._hear)
 
     def _body(self, channel: Channel) -> int:
-        from procd.config.load import load  # noqa: PLC0415 - YAML stays out of the master
+        from procd.config.load import load
 
         try:
             config = load(self._path, self._overrides, os.environ)

@@ -72,8 +72,11 @@ class Request:
 
 
 class Generations:
-    """*on_read* is called before the config is read again, *on_change*(took over, not refused)
-    after an attempt."""
+    """The reloads of one service.
+
+    *on_read* is called before the config is read again, *on_change*(took over, else refused)
+    after an attempt.
+    """
 
     def __init__(
         self,
@@ -232,7 +235,7 @@ class Generations:
         self._closing_until = now + ACK_SECONDS
         self._answer = Outcome(0, text)
         self._forget_old()
-        self._on_change(True)  # noqa: FBT003
+        self._on_change(True)
 
     def _forget_old(self) -> None:
         keep = {*self.reload.serving.values(), self.reload.generation}
@@ -260,7 +263,7 @@ class Generations:
         self.last = Last("refused", seconds, why, causes)
         logs.log.error("%s", logs.line("reload refused", cause=",".join(causes)) + "\n" + why)
         self._tell(Outcome(exit_status, why))
-        self._on_change(False)  # noqa: FBT003
+        self._on_change(False)
 
     def _tell(self, outcome: Outcome) -> None:
         waiters, self._waiters = self._waiters, []
@@ -275,15 +278,14 @@ class Generations:
         if packet.kind == "sources" and info is not None:
             pairs = packet.body.get("pairs")
             for pair in pairs if isinstance(pairs, list) else []:
-                if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str):  # noqa: PLR2004
+                if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str):
                     info.sources[pair[0]] = str(pair[1])
         elif packet.kind == "failed":
             process.error = str(packet.body.get("error"))
-        elif packet.kind == "ready" and info is not None:
-            if process.row.seat.role is Role.TEMPLATE:
-                info.has_template = True
-                took = packet.body.get("took")
-                info.import_seconds = took if isinstance(took, float) else 0.0
+        elif packet.kind == "ready" and info and process.row.seat.role is Role.TEMPLATE:
+            info.has_template = True
+            took = packet.body.get("took")
+            info.import_seconds = took if isinstance(took, float) else 0.0
 
     def died(self, death: Death) -> None:
         """A death before the switch is a refusal."""

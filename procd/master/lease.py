@@ -32,7 +32,7 @@ class Lease:
         self.fd = -1
 
     def acquire(self) -> None:
-        """Raises AlreadyRunning if its master lives, StartFailed if what is left cannot be ended."""
+        """Raises AlreadyRunning if its master lives, StartFailed if its rest cannot be ended."""
         deadline = time.monotonic() + LINGER_SECONDS
         killed = False
         while not self._try():

@@ -1,5 +1,4 @@
-"""The master: one loop that turns signals, deaths, messages and time into rows, and rows
-into actions.
+"""The master: one loop; signals, deaths, messages and time become rows, and rows actions.
 
 It outlives everything. It never imports the app, runs no thread and no asyncio, parses
 nothing that a user wrote but control requests, and a fault in what it is told is logged
@@ -21,7 +20,6 @@ from procd.ipc.inbox import Post
 from procd.ipc.scoreboard import Scoreboard
 from procd.linux import process as kernel
 from procd.master import listeners as sockets
-from procd.master import recovery as tasks
 from procd.master.actions import Actions
 from procd.master.commands import Commands
 from procd.master.configreader import ConfigReader
@@ -29,10 +27,12 @@ from procd.master.control import Control
 from procd.master.events import Events
 from procd.master.files import Files, owner_of
 from procd.master.generations import Generations
+from procd.master.inheritance import open_arena
 from procd.master.lifecycle import next_deadline, plan
 from procd.master.listeners import Listener
 from procd.master.loop import Loop
 from procd.master.processes import Processes
+from procd.master.recovery import Recovery
 from procd.master.service import Ready, Service
 from procd.master.watching import Watching
 from procd.spawn.context import Origin
@@ -61,8 +61,9 @@ class Master:
         files.take()
         listeners: list[Listener] = []
         try:
-            for listen in self._config.listen:
-                listeners.append(sockets.bind(listen, self._config.backlog))
+            for listen in self._config.listen:  # one by one: the first are closed if one fails
+                listener = sockets.bind(listen, self._config.backlog)
+                listeners += [listener]
             self._service = self._open(files, listeners)
             self._build()
         except BaseException:
@@ -81,7 +82,7 @@ class Master:
     def _open(self, files: Files, listeners: list[Listener]) -> Service:
         config = self._config
         scoreboard = Scoreboard()
-        arena = tasks.open_arena(
+        arena = open_arena(
             files.arena_path,
             files.ids_path,
             config.task_slots,
@@ -89,7 +90,7 @@ class Master:
             int(time.time() * 1000),
         )
         post = Post(files.ipc_dir)
-        recovery = tasks.Recovery(arena, scoreboard, post, config.task_max_attempts)
+        recovery = Recovery(arena, scoreboard, post, config.task_max_attempts)
         if os.geteuid() == 0:
             recovery.queue.give_to(*owner_of(config))
         origin = Origin(
@@ -150,7 +151,7 @@ class Master:
         """Carry out one step; nothing that goes wrong in it ends the service."""
         try:
             step()
-        except Exception:
+        except Exception:  # noqa: BLE001 - the process's one broad handler
             logs.log.exception("fault in the master")
 
     def _signal(self, signum: int) -> None:

@@ -139,7 +139,7 @@ class Processes:
 
         def body() -> int:
             # Here and not at the top: the master has no use for what the base imports.
-            from procd.spawn.base import Base  # noqa: PLC0415
+            from procd.spawn.base import Base
 
             return Base(origin, channel).run(config)
 

@@ -20,10 +20,11 @@ from procd.ipc import arenafile, inbox, layout, wire, words
 from procd.ipc.arenafile import ArenaFile, Slot
 from procd.ipc.doorbell import Doorbell
 from procd.ipc.inbox import Gone, Post
-from procd.ipc.layout import Damaged, Layout, Meta
+from procd.ipc.layout import Damaged, Meta
 from procd.ipc.scoreboard import TAKING, Cell, Role, Scoreboard, Seat
 from procd.ipc.words import SlotState
 from procd.linux.sysv import MessageQueue, QueueError, QueueFull, QueueGone
+from procd.master import inheritance
 
 RETRY_SECONDS = 0.005
 SWEEP_SECONDS = (0.05, 1.0)  # first and longest pause between looks at orphaned chunks
@@ -51,7 +52,7 @@ class Recovery:
         self.max_attempts = attempts
         self._scoreboard = scoreboard
         self._post = post
-        _remove_queue(*arena.queue())
+        inheritance.remove_queue(*arena.queue())
         self.queue = MessageQueue.create()
         arena.set_queue(self.queue.key, self.queue.id)
         self._tokens: dict[int, None] = {}  # to be sent when the queue has room, in order
@@ -253,69 +254,13 @@ class Recovery:
                     self.arena.move(slot, SlotState.FREE)
             self.arena.sweep(chunk)
         kept, _ = self.arena.count()
-        _write_floor(ids_file, self.arena.last_epoch() + 1)
+        inheritance.write_floor(ids_file, self.arena.last_epoch() + 1)
         self.queue.remove()
         self.arena.set_queue(0, 0)
         if not kept:
             os.unlink(self.arena.path)
         self.arena.close()
         return kept
-
-
-def open_arena(path: Path, ids_file: Path, slots: int, slot_bytes: int, now_ms: int) -> ArenaFile:
-    """Adopt the arena that is there, or make one; raises StartFailed.
-
-    One that cannot be trusted is set aside. One of another geometry is kept as it is while
-    tasks are in it.
-    """
-    floor = max(_read_floor(ids_file), now_ms)
-    try:
-        arena = ArenaFile.adopt(path)
-    except Damaged as damaged:
-        aside = arenafile.set_aside(path)
-        logs.error("task arena set aside", file=aside, why=damaged)
-        arena = None
-    wanted = Layout.of(slots, slot_bytes, floor)
-    if arena is not None:
-        same = arena.layout.slots == wanted.slots and arena.layout.slot_bytes == wanted.slot_bytes
-        if same or arenafile.live(arena.in_use()):
-            if not same:
-                logs.warning(
-                    "arena keeps its size: tasks are in it", slots=arena.layout.slots, file=path
-                )
-            return arena
-        _remove_queue(*arena.queue())
-        wanted = Layout.of(slots, slot_bytes, max(floor, arena.last_epoch() + 1))
-        arena.close()
-        os.unlink(path)
-    return ArenaFile.create(path, wanted)
-
-
-def _remove_queue(key: int, number: int) -> None:
-    """Remove the queue that an earlier master left, if it is still the very same."""
-    if not key:
-        return
-    with suppress(QueueError):
-        queue = MessageQueue.open(key)
-        if queue.id == number:
-            queue.remove()
-
-
-def _read_floor(path: Path) -> int:
-    try:
-        return min(int(path.read_text(encoding="ascii")), words.MAX_EPOCH >> 1)
-    except (OSError, ValueError):
-        return 0
-
-
-def _write_floor(path: Path, floor: int) -> None:
-    new = path.with_suffix(".new")
-    try:
-        new.write_text(f"{floor}\n", encoding="ascii")
-        new.rename(path)
-    except OSError as error:
-        # The clock stands in: epochs are at least the time in milliseconds.
-        logs.warning("task id floor not kept", file=path, why=error)
 
 
 def _value(data: bytes) -> object:

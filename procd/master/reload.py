@@ -95,7 +95,9 @@ class Reload:
     def refuse(self) -> Reload:
         return replace(self, phase=Phase.IDLE)
 
-    def judge(self, rows: Iterable[Row], counts: Counts, now: float, *, room: bool) -> Verdict:
+    def judge(  # noqa: PLR0911 - a table of verdicts
+        self, rows: Iterable[Row], counts: Counts, now: float, *, room: bool
+    ) -> Verdict:
         """Say what is due; *room* = one more generation may begin to drain."""
         if self.phase is Phase.IDLE:
             return Verdict.WAIT

@@ -207,7 +207,7 @@ class Watching:
             return
         pairs = packet.body.get("pairs")
         for pair in pairs if isinstance(pairs, list) else []:
-            if isinstance(pair, list) and len(pair) == 2:  # noqa: PLR2004
+            if isinstance(pair, list) and len(pair) == 2:
                 self._answers[str(pair[0])] = pair[1] if isinstance(pair[1], str) else None
         if packet.body.get("more") or not packet.body.get("last", True):
             return
@@ -221,19 +221,14 @@ class Watching:
         if config is None or self._watcher is None:
             return
         first_extra = not self._is_extra_known and bool(self._globs())
-        changed = []
-        for path, digest in self._answers.items():
-            if path in self._known:
-                if self._known[path] != digest:
-                    changed.append(path)
-            elif path in self._asked_unknown:
-                if digest is not None:
-                    changed.append(path)
-            elif first_extra:
-                self._known[path] = digest
-            elif digest is not None:
-                changed.append(path)
         self._is_extra_known = True
+        if first_extra:
+            # The first look at the globs only learns what they hold.
+            new = self._answers.keys() - self._known.keys() - self._asked_unknown
+            self._known |= {path: self._answers[path] for path in new}
+        changed = [
+            path for path, digest in self._answers.items() if self._known.get(path) != digest
+        ]
         if first_extra:
             self._watch()
         stamp = _stamp(config.path)
@@ -272,4 +267,4 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 def _short(path: str, folder: Path) -> str:
     prefix = f"{folder}/"
-    return path[len(prefix) :] if path.startswith(prefix) else path
+    return path.removeprefix(prefix)

@@ -31,7 +31,7 @@ def repair_streams() -> None:
         except OSError:
             # The lowest free number is this one.
             os.open(os.devnull, os.O_RDWR)
-            os.set_inheritable(fd, True)  # noqa: FBT003
+            os.set_inheritable(fd, True)
 
 
 def open_log(path: Path) -> int:
@@ -64,7 +64,7 @@ def run_foreground(config: Config, overrides: Sequence[str]) -> int:
 def run_daemon(config: Config, overrides: Sequence[str], ready_fd: int) -> int:
     """Detach, be the master, and tell on *ready_fd* how the start went."""
     pipe = os.fdopen(ready_fd, "w", encoding="utf-8")
-    os.set_inheritable(ready_fd, False)  # noqa: FBT003
+    os.set_inheritable(ready_fd, False)
 
     def ready(why: str | None, exit_status: int = 1) -> None:
         try:
@@ -86,12 +86,12 @@ def run_daemon(config: Config, overrides: Sequence[str], ready_fd: int) -> int:
                 prevent_core=False,
                 initgroups=True,
                 signal_map={},
-                files_preserve=[pipe, *([log] if log > 2 else [])],  # noqa: PLR2004
+                files_preserve=[pipe, *([log] if log > 2 else [])],
                 stdout=stream,
                 stderr=stream,
             )
             context.open()
-        if log > 2:  # noqa: PLR2004 - from here on stderr is the log
+        if log > 2:
             os.close(log)
             logs.to_file(2, also_stderr=False, level=config.log_level)
         else:
@@ -104,7 +104,7 @@ def run_daemon(config: Config, overrides: Sequence[str], ready_fd: int) -> int:
 
 
 def _run(config: Config, overrides: Sequence[str], ready: Callable[[str | None], None]) -> int:
-    from procd.master.master import Master  # noqa: PLC0415 - made after the detach, all of it
+    from procd.master.master import Master
 
     return Master(config, overrides, ready).run()
 

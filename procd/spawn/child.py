@@ -52,7 +52,7 @@ def fork(body: Callable[[], int], keep: Collection[int]) -> int:
         process.close_fds_except({0, 1, 2, *logs.fds(), *keep})
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
-    _run(lambda: _bound_to(parent, body))
+    return _run(lambda: _bound_to(parent, body))
 
 
 def fork_for_master(

@@ -113,7 +113,7 @@ def _own_folder(folder: Path) -> Path | None:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if found.st_uid != os.geteuid():
             raise PermissionError(errno.EPERM, f"belongs to uid {found.st_uid}")
-        if stat.S_IMODE(found.st_mode) != 0o700:  # noqa: PLR2004 - a mode
+        if stat.S_IMODE(found.st_mode) != 0o700:
             folder.chmod(0o700)
     except OSError as error:
         _log.warning("code cache not used path=%s: %s", folder, error.strerror)

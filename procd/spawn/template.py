@@ -42,7 +42,7 @@ FAILURE_BYTES = 60_000  # of a traceback that is reported
 class Template:
     """run() is the life of one template process."""
 
-    def __init__(  # noqa: PLR0913 - what a generation is made of
+    def __init__(
         self,
         origin: Origin,
         shared: Shared,
@@ -195,7 +195,7 @@ def explain(error: BaseException) -> str:
 def _chain(told: traceback.TracebackException) -> list[traceback.TracebackException]:
     chain: list[traceback.TracebackException] = []
     step: traceback.TracebackException | None = told
-    while step is not None and len(chain) < 20:  # noqa: PLR2004 - no error has so many causes
+    while step is not None and len(chain) < 20:
         chain.append(step)
         step = step.__cause__ or step.__context__
     return chain

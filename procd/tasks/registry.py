@@ -15,7 +15,7 @@ from procd.tasks.dispatcher import Dispatcher
 from procd.tasks.ref import TaskRef
 
 P = ParamSpec("P")
-R = TypeVar("R", covariant=True)
+R_co = TypeVar("R_co", covariant=True)
 
 TASKS: dict[str, NamedTask[..., object]] = {}
 _here: list[Dispatcher] = []  # one, once this is a worker or task worker
@@ -25,10 +25,10 @@ class NotInService(ProcdError):
     """A task can only be sent from a worker or task worker of procd."""
 
 
-class NamedTask(Generic[P, R]):
+class NamedTask(Generic[P, R_co]):
     """A function that task workers know by name."""
 
-    def __init__(self, function: Callable[P, R], name: str) -> None:
+    def __init__(self, function: Callable[P, R_co], name: str) -> None:
         self.function = function
         self.name = name
         self.__doc__ = function.__doc__
@@ -38,7 +38,7 @@ class NamedTask(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<task {self.name}>"
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run the function here and now."""
         return self.function(*args, **kwargs)
 
@@ -53,19 +53,19 @@ class NamedTask(Generic[P, R]):
 
 
 @overload
-def task(function: Callable[P, R], /) -> NamedTask[P, R]: ...
+def task(function: Callable[P, R_co], /) -> NamedTask[P, R_co]: ...
 @overload
-def task(*, name: str | None = None) -> Callable[[Callable[P, R]], NamedTask[P, R]]: ...
+def task(*, name: str | None = None) -> Callable[[Callable[P, R_co]], NamedTask[P, R_co]]: ...
 def task(
-    function: Callable[P, R] | None = None, /, *, name: str | None = None
-) -> NamedTask[P, R] | Callable[[Callable[P, R]], NamedTask[P, R]]:
+    function: Callable[P, R_co] | None = None, /, *, name: str | None = None
+) -> NamedTask[P, R_co] | Callable[[Callable[P, R_co]], NamedTask[P, R_co]]:
     """Make a function a named task: `@task` or `@task(name="resize")`.
 
     The name is `module.function` unless given. Raises ProcdError if another function of
     that name is a task already.
     """
 
-    def decorate(function: Callable[P, R]) -> NamedTask[P, R]:
+    def decorate(function: Callable[P, R_co]) -> NamedTask[P, R_co]:
         full = name or f"{function.__module__}.{function.__qualname__}"
         known = TASKS.get(full)
         # The same place again is a module that is imported again.

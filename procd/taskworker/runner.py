@@ -124,7 +124,7 @@ class Runner:
     async def _await(self, task: RunningTask, outcome: Coroutine[Any, Any, object]) -> None:
         try:
             result = await outcome
-        except BaseException as error:  # noqa: BLE001 - the app's; costs this task only
+        except BaseException as error:
             self._failed(task, error)
             if isinstance(error, asyncio.CancelledError):
                 raise

@@ -19,8 +19,8 @@ from procd.ipc.channel import Closed, Packet
 from procd.ipc.scoreboard import TAKING, Cell
 from procd.linux.sysv import QueueEmpty, QueueError
 from procd.spawn.context import Context
-from procd.taskworker.runner import Runner
 from procd.tasks.host import ProcessHost
+from procd.taskworker.runner import Runner
 
 BATCH_SECONDS = 0.005  # tasks run in one turn of the loop, before messages are looked at
 ALL_PRIORITIES = -9  # the lowest message type up to 9 first

@@ -33,7 +33,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("worker.acceptor", "worker.connection", "taskworker.runner"),
     ("worker.worker", "taskworker.taskworker"),
     ("spawn.template", "spawn.forkserver"),
+    ("spawn.base",),
     ("master.lifecycle", "master.reload"),
+    ("service.record", "service.sdnotify"),
     ("master.*",),
     ("service.*",),
     ("cli.*",),
@@ -42,8 +44,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 
 # An outside module that not everybody may import, and the rooms that may.
 OWNERS: dict[str, tuple[str, ...]] = {
-    "asyncio": ("worker.*", "taskworker.*", "tasks.*", "app"),
-    "uvloop": ("worker.*", "taskworker.*"),
+    "asyncio": ("worker.*", "taskworker.*", "tasks.*", "spawn.template"),
+    "uvloop": ("spawn.template",),
     "click": ("cli.*",),
     "rich": ("cli.*",),
     "ctypes": ("linux.*",),
@@ -65,7 +67,7 @@ FORKERS = ("spawn.child",)
 
 # What a reader must know to trust the rest: his hour.
 CORE = (
-    *("ipc.arena", "ipc.queue"),
+    *("ipc.words", "ipc.layout", "ipc.arena", "ipc.arenafile", "tasks.dispatcher"),
     *("master.lifecycle", "master.reload", "master.loop"),
     *("spawn.template", "worker.*", "taskworker.*"),
 )
