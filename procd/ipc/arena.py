@@ -4,7 +4,9 @@ The arena is the truth about tasks. The message queue gives them an order, hints
 doorbells wake somebody; any of those may be lost, doubled or made anew.
 
 Rules of this file:
-- The payload is written before the word; the word is one aligned store (words.py).
+- The payload is written before the word. A word is stored through a memoryview of 'Q', one
+  aligned store of 8 bytes: struct.pack_into clears the bytes first, and who reads or dies in
+  between finds or leaves zeros.
 - A process writes only words of slots that are its to write: a dispatcher those of the
   chunks that it owns, a task worker one whose byte it has locked.
 - The file is opened once, by the master; here its descriptor is inherited. Nobody may
@@ -27,7 +29,6 @@ from procd.linux import recordlock
 
 # Chunk locks lie far behind the slots' bytes; a lock needs no bytes under it.
 CHUNK_LOCKS = 1 << 40
-_WORD = lay.WORD
 
 
 class Arena:
@@ -42,17 +43,18 @@ class Arena:
         self.row = 0
         self.incarnation = 0
         self.map = mmap.mmap(fd, layout.size)
+        self._words = memoryview(self.map).cast("Q")
+        self._first_word = layout.words_at // 8
 
     def become(self, row: int, incarnation: int) -> None:
         """Say who this process is; once, right after the fork."""
         self.row, self.incarnation = row, incarnation
 
     def word(self, slot: int) -> int:
-        value: int = _WORD.unpack_from(self.map, self.layout.word_at(slot))[0]
-        return value
+        return self._words[self._first_word + slot]
 
     def _set_word(self, slot: int, word: int) -> None:
-        _WORD.pack_into(self.map, self.layout.word_at(slot), word)
+        self._words[self._first_word + slot] = word
 
     # Dispatcher
 
@@ -66,14 +68,14 @@ class Arena:
         for step in range(self.layout.chunks):
             # Each process starts to look elsewhere: fewer meetings at one chunk.
             chunk = (step + self.row * 7) % self.layout.chunks
-            at = self.layout.chunk_at(chunk)
-            if _WORD.unpack_from(self.map, at)[0] != lay.NOBODY:
+            at = self.layout.chunk_at(chunk) // 8
+            if self._words[at] != lay.NOBODY:
                 continue
             if not recordlock.try_lock(self.fd, CHUNK_LOCKS + chunk):
                 continue
-            free = _WORD.unpack_from(self.map, at)[0] == lay.NOBODY
+            free = self._words[at] == lay.NOBODY
             if free:
-                _WORD.pack_into(self.map, at, mine)
+                self._words[at] = mine
             recordlock.unlock(self.fd, CHUNK_LOCKS + chunk)
             if free:
                 first = chunk * self.layout.chunk_slots
@@ -82,7 +84,7 @@ class Arena:
 
     def give_back(self, chunk: int) -> None:
         """End the lease of a chunk whose slots are all free."""
-        _WORD.pack_into(self.map, self.layout.chunk_at(chunk), lay.NOBODY)
+        self._words[self.layout.chunk_at(chunk) // 8] = lay.NOBODY
 
     def accept(
         self, slot: int, payload: bytes, *, worker_id: int, dst: int, flags: int, priority: int
@@ -97,7 +99,7 @@ class Arena:
         lay.META.pack_into(
             self.map,
             at,
-            *(self.row, self.incarnation, worker_id, dst, flags, priority, len(payload), 0),
+            *(self.row, self.incarnation, worker_id, dst, flags, priority, len(payload)),
             time.time(),
         )
         epoch = words.epoch_of(self.word(slot)) + 1
@@ -117,11 +119,11 @@ class Arena:
         return words.state_of(word) == state and words.epoch_of(word) == epoch
 
     def result(self, token: int) -> tuple[bytes, bool]:
-        """Return the result of a done task, and whether it failed."""
+        """Return the result of a done task, and whether it failed. Raises Damaged."""
         at = self.layout.body_at(words.slot_of(token))
-        meta = self._meta(at)
+        size, failed = lay.result_of(self._words[(at + lay.RESULT_AT) // 8], self.layout)
         start = at + lay.META_BYTES + self.layout.slot_bytes
-        return self.map[start : start + meta.result_bytes], bool(meta.flags & lay.FAILED)
+        return self.map[start : start + size], failed
 
     def free(self, token: int) -> None:
         """Give a done slot of an own chunk free."""
@@ -153,7 +155,7 @@ class Arena:
         start = at + lay.META_BYTES
         return attempt, meta, self.map[start : start + meta.payload_bytes]
 
-    def finish(self, token: int, meta: Meta, result: bytes, *, failed: bool) -> None:
+    def finish(self, token: int, result: bytes, *, failed: bool) -> None:
         """Publish the result and let go; this process never touches the slot again.
 
         DONE stands before anybody is told: a late DONE would land in a reused slot.
@@ -162,9 +164,7 @@ class Arena:
         at = self.layout.body_at(slot)
         start = at + lay.META_BYTES + self.layout.slot_bytes
         self.map[start : start + len(result)] = result
-        flags = meta.flags | (lay.FAILED if failed else 0)
-        done = meta._replace(flags=flags, result_bytes=len(result))
-        lay.META.pack_into(self.map, at, *done)
+        self._words[(at + lay.RESULT_AT) // 8] = lay.result_word(len(result), failed=failed)
         word = words.unpack(self.word(slot))
         self._set_word(slot, words.pack(SlotState.DONE, word.attempt, self.row, word.epoch))
         recordlock.unlock(self.fd, slot)

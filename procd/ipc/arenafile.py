@@ -161,6 +161,19 @@ class ArenaFile:
         words.check(old, new, Writer.MASTER)
         os.pwrite(self.fd, lay.WORD.pack(new), self.layout.word_at(slot.number))
 
+    def requeue(self, slot: Slot, attempt: int) -> None:
+        """Let a task whose process is dead run again.
+
+        Under the slot's lock: who claims by a doubled token must not see half of the word.
+        Such a one holds the lock for microseconds, and then drops the token.
+        """
+        while not recordlock.try_lock(self.fd, slot.number):
+            os.sched_yield()
+        try:
+            self.move(slot, SlotState.QUEUED, attempt)
+        finally:
+            recordlock.unlock(self.fd, slot.number)
+
     def unaddress(self, slot: Slot) -> bool:
         """Let any task worker have an addressed task; False when it is running by now."""
         if not recordlock.try_lock(self.fd, slot.number):
@@ -173,15 +186,13 @@ class ArenaFile:
         finally:
             recordlock.unlock(self.fd, slot.number)
 
-    def fail(self, slot: Slot, result: bytes) -> Meta:
+    def fail(self, slot: Slot, result: bytes) -> None:
         """Publish a failure for a task whose process is dead."""
-        meta = self.meta(slot.number)
-        meta = meta._replace(flags=meta.flags | lay.FAILED, result_bytes=len(result))
         at = self.layout.body_at(slot.number)
         os.pwrite(self.fd, result, at + lay.META_BYTES + self.layout.slot_bytes)
-        os.pwrite(self.fd, meta.pack(), at)
+        told = lay.result_word(len(result), failed=True)
+        os.pwrite(self.fd, lay.WORD.pack(told), at + lay.RESULT_AT)
         self.move(slot, SlotState.DONE, slot.attempt)
-        return meta
 
     def set_owner(self, chunk: int, owner: int) -> None:
         os.pwrite(self.fd, lay.WORD.pack(owner), self.layout.chunk_at(chunk))

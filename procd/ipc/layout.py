@@ -29,7 +29,8 @@ _HEADER = struct.Struct("<8sIIIIQ")  # magic, version, slots, slot_bytes, chunk_
 _CRC = struct.Struct("<I")
 QUEUE = struct.Struct("<Ii")  # key, id
 QUEUE_AT = 64
-META = struct.Struct("<IIiiIIIId")
+META = struct.Struct("<IIiiIIId")
+RESULT_AT = 56  # within the meta's bytes: one word, result bytes << 1 | failed
 
 NOBODY = 0
 ORPHAN = 1  # the owner died with tasks in it: the master sweeps it
@@ -122,11 +123,14 @@ def owner_word(row: int, incarnation: int) -> int:
     return incarnation << 16 | row << 1 | 1 if incarnation else NOBODY
 
 
-NAMED, FAILED = 1, 2  # flags of a Meta
+NAMED = 1  # a flag of a Meta
 
 
 class Meta(NamedTuple):
-    """What stands beside a payload."""
+    """What stands beside a payload; written before the task is accepted, never after.
+
+    The task runs again should its process die, so nothing of it may be half rewritten.
+    """
 
     src_row: int  # the dispatcher: its row ...
     src_incarnation: int  # ... and which process in that row
@@ -135,7 +139,6 @@ class Meta(NamedTuple):
     flags: int
     priority: int
     payload_bytes: int
-    result_bytes: int
     accepted_at: float  # wall clock, for people
 
     def pack(self) -> bytes:
@@ -145,6 +148,18 @@ class Meta(NamedTuple):
     def unpack(cls, data: bytes | memoryview, layout: Layout) -> Meta:
         """Raises Damaged where a length cannot be."""
         meta = cls(*META.unpack_from(data))
-        if meta.payload_bytes > layout.slot_bytes or meta.result_bytes > layout.slot_bytes:
-            raise Damaged("a slot's length is larger than a slot")
+        if meta.payload_bytes > layout.slot_bytes:
+            raise Damaged(f"a payload of {meta.payload_bytes} bytes in a slot")
         return meta
+
+
+def result_word(result_bytes: int, *, failed: bool) -> int:
+    """Return the word that tells of a result."""
+    return result_bytes << 1 | failed
+
+
+def result_of(word: int, layout: Layout) -> tuple[int, bool]:
+    """Return a result's length and whether it is a failure; raises Damaged."""
+    if word >> 1 > layout.slot_bytes:
+        raise Damaged(f"a result of {word >> 1} bytes in a slot")
+    return word >> 1, bool(word & 1)

@@ -8,7 +8,7 @@ processes look at without a lock, so it is always written whole, aligned and las
     token = epoch 43 bits | slot 20
 
 A token names one use of one slot: it is what travels through the message queue, and it
-is the task's id. Epochs only grow, also over restarts (the arena starts its epochs at
+is the task's id. Epochs only grow, also over restarts (an arena starts its epochs at
 the greater of what it has stored and the time in milliseconds), so an id is never given
 twice within a state_dir.
 """

@@ -124,7 +124,7 @@ class Recovery:
                 self._give_up(slot, how)
                 return
             self.totals.retried += 1
-            self.arena.move(slot, SlotState.QUEUED, min(attempt, words.MAX_ATTEMPTS))
+            self.arena.requeue(slot, min(attempt, words.MAX_ATTEMPTS))
             self._tokens[slot.token] = None
             logs.warning("task runs again", id=slot.token, attempt=attempt + 1, because=how)
 

@@ -168,7 +168,10 @@ class Dispatcher:
         if ref is None or not self.shared.arena.is_done(token):
             return
         del self.pending[token]
-        packed, failed = self.shared.arena.result(token)
+        try:
+            packed, failed = self.shared.arena.result(token)
+        except layout.Damaged as damaged:
+            packed, failed = wire.pack(f"its result is damaged: {damaged}"), True
         self.shared.arena.free(token)
         self._give_slot(words.slot_of(token))
         self._deliver(ref, packed, failed=failed)

@@ -147,7 +147,7 @@ class Runner:
 
     def publish(self, token: int, meta: Meta, packed: bytes, *, failed: bool) -> None:
         """Put the result into the slot, let go of it, then tell the dispatcher."""
-        self._shared.arena.finish(token, meta, packed, failed=failed)
+        self._shared.arena.finish(token, packed, failed=failed)
         self._cells[FAILED if failed else DONE] += 1
         tell(self._shared, meta.src_row, meta.src_incarnation, token)
         self._cells[CURRENT] = 0
