@@ -15,7 +15,7 @@ from procd.ipc.scoreboard import Role
 from procd.master import status
 from procd.master.control import Json, Reply
 from procd.master.generations import BOTH, Outcome
-from procd.master.lifecycle import SEATED, State
+from procd.master.lifecycle import KILL_MARGIN, SEATED, State
 from procd.master.reload import Counts
 from procd.master.service import Service
 
@@ -109,7 +109,7 @@ class Commands:
             seconds = self._service.generations.config.max_wait_time
         self._stops.append(reply)
         discard = request.get("discard") is True
-        self._service.stop(time.monotonic() + seconds, discard=discard)
+        self._stop_within(seconds, discard=discard)
 
     def stopped(self, kept: int) -> None:
         """Everything is gone: answer who asked for it."""
@@ -185,7 +185,12 @@ class Commands:
     # Signals
 
     def _graceful(self) -> None:
-        self._service.stop(time.monotonic() + self._service.generations.config.max_wait_time)
+        self._stop_within(self._service.generations.config.max_wait_time)
+
+    def _stop_within(self, seconds: float, *, discard: bool = False) -> None:
+        # What does not leave by itself is killed KILL_MARGIN after its deadline: by then.
+        deadline = time.monotonic() + max(0.0, seconds - KILL_MARGIN)
+        self._service.stop(deadline, discard=discard)
 
     def _fast(self) -> None:
         self._service.stop(time.monotonic())

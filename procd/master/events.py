@@ -91,7 +91,8 @@ class Events:
             logs.error("died", **fields)
         elif row.seat.role in SEATED:
             logs.info("gone", **fields)
-        wanted = row.seat.generation in {0, *service.want().generations}
+        # Of one that boots or was refused a death is no restart.
+        wanted = row.seat.generation in {0, *service.generations.reload.serving.values()}
         # One that is killed because it does not boot comes back no quicker than one that dies.
         if wanted and (not was_told or row.state is State.KILLED):
             held, key = service.processes.held, (row.seat.role, row.seat.number)

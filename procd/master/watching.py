@@ -61,6 +61,8 @@ class Watching:
         extra = {path: digest for path, digest in self._known.items() if path not in sources}
         self._known = {**(extra if self._is_extra_known else {}), **sources}
         self._refused = refused
+        if not refused:
+            self._unknown.clear()
         self._watch()
         self._check_all = True
         self._look()
@@ -68,6 +70,7 @@ class Watching:
     def config_is_read(self, path: Path) -> None:
         """The config is about to be read: a later change counts."""
         self._config_stamp = _stamp(path)
+        self._unknown.clear()
 
     def also(self, sources: dict[str, str]) -> None:
         """A process imported something more."""
@@ -145,8 +148,9 @@ class Watching:
             return
         changes = self._watcher.read()
         self.suspect(changes.candidates, everything=changes.everything)
+        # One that comes while an attempt is made may be what that lacks.
+        self._unknown |= changes.unknown_py
         if self._refused and changes.unknown_py:
-            self._unknown |= changes.unknown_py
             self._touch()
         if self._watcher.polls:  # the last read() has given inotify up
             self._watch()
@@ -186,7 +190,8 @@ class Watching:
         paths = self._suspects | (set(self._known) if self._check_all else set())
         globs = self._globs() if self._check_all or not self._is_extra_known else []
         self._check_all = False
-        self._asked_unknown, self._unknown = self._unknown, set()
+        self._asked_unknown = self._unknown if self._refused else set()
+        self._unknown = set()
         self._suspects = set()
         paths |= self._asked_unknown
         paths.discard(str(config.path))
@@ -213,7 +218,7 @@ class Watching:
             return
         self._is_asking = False
         self._judge()
-        if self._check_all or self._suspects or self._unknown:
+        if self._check_all or self._suspects or (self._refused and self._unknown):
             self._touch()
 
     def _judge(self) -> None:

@@ -93,7 +93,8 @@ class CodeCache:
         with suppress(OSError), os.scandir(self._folder) as entries:
             for entry in entries:
                 with suppress(OSError):
-                    if entry.name not in kept and entry.stat().st_mtime < before:
+                    is_code = entry.name.endswith(_SUFFIX)
+                    if is_code and entry.name not in kept and entry.stat().st_mtime < before:
                         os.unlink(entry.path)
                         count += 1
         return count

@@ -23,6 +23,7 @@ from procd.ipc.channel import Channel, Packet
 from procd.ipc.scoreboard import Role
 from procd.linux import process
 from procd.spawn import child
+from procd.spawn.codecache import CodeCache
 from procd.spawn.context import Context, Origin
 from procd.spawn.forkserver import number, send_pairs, serve
 from procd.spawn.loader import Loader
@@ -103,18 +104,18 @@ class Template:
             self._origin.code_dir.mkdir(mode=0o700, exist_ok=True)
             self._manifest.write_bytes(wire.pack(self._sources))
             self._manifest.with_name(f"generation-{self._generation - 8}").unlink(missing_ok=True)
+            kept = [_manifest_in(path) for path in self._origin.code_dir.glob("generation-*")]
+            CodeCache(self._origin.code_dir).prune(pair for each in kept for pair in each.items())
         except OSError as error:
             logs.warning("no manifest", file=self._manifest, why=error)
 
     def _pinned(self) -> dict[str, str] | None:
         if not self._is_reborn:
             return None
-        try:
-            found = wire.unpack(self._manifest.read_bytes())
-        except (OSError, wire.Undecodable) as error:
-            logs.warning("no manifest: the code comes from the disk", why=error)
-            return None
-        return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else None
+        found = _manifest_in(self._manifest)
+        if not found:
+            logs.warning("no manifest: the code comes from the disk", file=self._manifest)
+        return found
 
     # Forking
 
@@ -150,6 +151,14 @@ class Template:
         context.shared.arena.become(context.row, context.incarnation)
         with _runner() as runner:
             return runner.run(_live(context))
+
+
+def _manifest_in(path: Path) -> dict[str, str]:
+    try:
+        found = wire.unpack(path.read_bytes())
+    except (OSError, wire.Undecodable):
+        return {}
+    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
 
 def _reopen(packet: Packet) -> None:

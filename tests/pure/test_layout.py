@@ -181,9 +181,7 @@ SMALL = Layout.of(64, 256, 0)
 u32 = st.integers(0, 2**32 - 1)
 i32 = st.integers(-(2**31), 2**31 - 1)
 lengths = st.integers(0, SMALL.slot_bytes)
-metas = st.builds(
-    Meta, u32, u32, i32, i32, u32, u32, lengths, lengths, st.floats(allow_nan=False)
-)
+metas = st.builds(Meta, u32, u32, i32, i32, u32, u32, lengths, st.floats(allow_nan=False))
 
 
 @given(metas)
@@ -197,4 +195,26 @@ def test_a_meta_whose_lengths_cannot_be_is_damaged(data: bytes) -> None:
         meta = Meta.unpack(data, SMALL)
     except Damaged:
         return
-    assert max(meta.payload_bytes, meta.result_bytes) <= SMALL.slot_bytes
+    assert meta.payload_bytes <= SMALL.slot_bytes
+
+
+@given(lengths, st.booleans())
+def test_a_results_word_comes_back(size: int, failed: bool) -> None:  # noqa: FBT001 - a case
+    word = lay.result_word(size, failed=failed)
+    assert lay.result_of(word, SMALL) == (size, failed)
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_a_result_that_is_longer_than_a_slot_is_damaged(word: int) -> None:
+    try:
+        size, _ = lay.result_of(word, SMALL)
+    except Damaged:
+        assert word >> 1 > SMALL.slot_bytes
+    else:
+        assert size <= SMALL.slot_bytes
+
+
+def test_a_result_is_told_in_a_word_of_its_own_behind_what_must_stay() -> None:
+    assert lay.META.size <= lay.RESULT_AT
+    assert lay.RESULT_AT % 8 == 0
+    assert lay.RESULT_AT + 8 <= lay.META_BYTES

@@ -212,7 +212,6 @@ def test_damaged_messages_are_a_value_or_undecodable(value: object, data: st.Dat
     for _ in range(data.draw(st.integers(1, 3))):
         packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
     reading(bytes(packed))
-    assert reading(bytes(packed[:-1]) + b"\xc1") is not None or len(packed) == 1
 
 
 @given(values)

@@ -147,3 +147,17 @@ def test_seed_answers_at_once_and_leaves_the_work_to_task_workers(serve: Serve) 
     service = example(serve, "seed.py", task_worker_num=3)
     assert told(service, b"hello world", 1) == ["hello world client "]
     service.wait_for(lambda: "got: hello worker task" in service.log(), 5)
+
+
+def test_the_house_in_the_readme_is_the_one_that_stands() -> None:
+    text = (REPOSITORY / "README.md").read_text()
+    drawing = text.partition("<!-- house")[2].partition("<!-- end of house -->")[0]
+    drawn, folders = set(), [""]
+    for line in drawing.splitlines():
+        name = line.split()[0] if line.startswith("    ") and line.strip() else ""
+        if name.endswith(("/", ".py")):
+            depth = (len(line) - len(line.lstrip()) - 4) // 2
+            folders[depth:] = [folders[depth - 1] + name if depth else name]
+            drawn |= {folders[depth]} if name.endswith(".py") else set()
+    files = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "procd").rglob("*.py")}
+    assert drawn == {path for path in files if not path.endswith(("__init__.py", "__main__.py"))}

@@ -1,0 +1,174 @@
+"""What processes share, made for a test: arena, scoreboard, queue, inboxes, and a master's Recovery."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from procd.errors import InboxFull
+from procd.ipc import inbox, layout, words
+from procd.ipc.arena import Arena
+from procd.ipc.arenafile import ArenaFile, Slot
+from procd.ipc.inbox import Addressed, Hint, Inbox, Message, Post
+from procd.ipc.layout import Layout
+from procd.ipc.scoreboard import Role, Scoreboard, Seat, Standing
+from procd.ipc.words import SlotState
+from procd.linux.sysv import QueueEmpty, QueueFull
+from procd.master.recovery import Recovery
+from procd.tasks.dispatcher import Dispatcher, Shared
+from procd.tasks.ref import TaskRef
+
+SLOTS, SLOT_BYTES, ATTEMPTS, EPOCH = 64, 256, 3, 1000
+JUNK = 2**63 - 1  # a token that names no slot
+
+
+@contextmanager
+def posting(folder: Path) -> Iterator[Post]:
+    post = Post(folder)
+    try:
+        yield post
+    finally:
+        post._hints.close()
+        post._messages.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Someone:
+    """One process of the service, whose code runs in the test."""
+
+    seat: Seat
+    shared: Shared
+    inbox: Inbox
+    cells: memoryview
+    dispatcher: Dispatcher
+    results: list[tuple[int, object, str | None]]  # id, value, error
+
+    @property
+    def arena(self) -> Arena:
+        return self.shared.arena
+
+    def mail(self) -> list[Hint | Addressed | Message]:
+        """Everything in its inbox."""
+        found = []
+        while (datagram := self.inbox.receive()) is not None:
+            found.append(inbox.parse(datagram))
+        return found
+
+
+class Service:
+    """All of it but the processes. Adopts the arena that is in *folder*, or makes one."""
+
+    def __init__(self, folder: Path, stack: ExitStack, slots: int) -> None:
+        self.folder, self.path = folder, folder / "arena"
+        self.ipc = folder / "ipc"
+        self.ipc.mkdir(exist_ok=True)
+        found = ArenaFile.adopt(self.path)
+        self.file = found or ArenaFile.create(self.path, Layout.of(slots, SLOT_BYTES, EPOCH))
+        self.scoreboard = Scoreboard(32)
+        self.scoreboard.set_counts(2, 2)
+        self.post = stack.enter_context(posting(self.ipc))
+        self.recovery = Recovery(self.file, self.scoreboard, self.post, ATTEMPTS)
+        self.queue, self.doorbell = self.recovery.queue, self.recovery.doorbell
+        self._stack, self._rows, self._is_open = stack, 0, True
+        stack.callback(self._give_back)
+
+    def _give_back(self) -> None:
+        self.queue.remove()
+        os.close(self.doorbell.fd)
+        if self._is_open:
+            self.file.close()
+
+    def stop(self, *, discard: bool = False) -> int:
+        """End as a master does; how many tasks are kept."""
+        self._is_open = False
+        return self.recovery.close(self.folder / "ids", discard=discard)
+
+    def someone(
+        self, role: Role, number: int = 0, *, standing: Standing = Standing.SERVING
+    ) -> Someone:
+        """Seat a process of generation 1."""
+        self._rows += 1
+        row, incarnation = self._rows, 100 + self._rows
+        seat = Seat(row, incarnation, os.getpid(), 1, role, number, standing)
+        self.scoreboard.seat(seat)
+        arena = Arena(self.file.fd, self.file.layout)
+        arena.become(row, incarnation)
+        own = Inbox(self.ipc, row, incarnation)
+        self._stack.callback(own.close)
+        shared = Shared(arena, self.queue, self.doorbell, self.post, self.scoreboard)
+        results: list[tuple[int, object, str | None]] = []
+
+        def on_result(ref: TaskRef, value: object, error: str | None) -> None:
+            results.append((ref.id, value, error))
+
+        cells = self.scoreboard.row(row)
+        dispatcher = Dispatcher(shared, Me(role, number, 1, row), cells, on_result, lambda: None)
+        return Someone(seat, shared, own, cells, dispatcher, results)
+
+    def bury(self, who: Someone, how: str = "SIGKILL", *, blame: bool = True) -> None:
+        """Do what the master does when it has reaped a process."""
+        self.scoreboard.clear(who.seat.row)
+        who.inbox.close()
+        self.recovery.reaped(who.seat, how, 0.0, blame=blame)
+
+    def slot(self, token: int) -> Slot:
+        return self.file.slot(words.slot_of(token))
+
+    def state(self, token: int) -> SlotState:
+        return self.slot(token).state
+
+    def queued(self) -> list[int]:
+        """Take all tokens out of the queue."""
+        found = []
+        while True:
+            try:
+                found.append(layout.WORD.unpack(self.queue.receive(-9)[0])[0])
+            except QueueEmpty:
+                return found
+
+    def rings(self) -> int:
+        """Answer all rings."""
+        count = 0
+        while self.doorbell.answer():
+            count += 1
+        return count
+
+    def fill_queue(self) -> int:
+        """Fill the queue with tokens that name nothing."""
+        count = 0
+        while True:
+            try:
+                self.queue.send(layout.WORD.pack(JUNK), 9)
+            except QueueFull:
+                return count
+            count += 1
+
+    def fill_inbox(self, who: Someone) -> int:
+        """Fill an inbox from elsewhere."""
+        count = 0
+        with posting(self.ipc) as post:
+            while True:
+                try:
+                    post.send(who.seat.row, who.seat.incarnation, inbox.hint(JUNK))
+                except InboxFull:
+                    return count
+                count += 1
+
+
+@dataclass(slots=True)
+class Me:
+    """Who a dispatcher is."""
+
+    role: Role
+    number: int
+    generation: int
+    row: int
+
+
+@contextmanager
+def serving(folder: Path, slots: int = SLOTS) -> Iterator[Service]:
+    with ExitStack() as stack:
+        yield Service(folder, stack, slots)
