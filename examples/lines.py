@@ -33,7 +33,7 @@ async def receive(conn: Connection, data: bytes) -> None:
     *lines, state["rest"] = (state["rest"] + data).split(b"\n")
     for line in lines:
         match line.split():
-            case [b"add", number] if number.isdigit() and len(number) < 10:  # noqa: PLR2004
+            case [b"add", number] if number.isdigit() and len(number) < 10:
                 state["sum"] += int(number)
             case [b"sum"]:
                 conn.send(b"%d\n" % state["sum"])

@@ -51,7 +51,14 @@ class TaskQueueFull(TaskError):
 
 
 class TaskFailed(TaskError):
-    """The task's handler raised, or its process died too often; the text tells which."""
+    """The task's handler raised, or its process died too often; the text tells which.
+
+    *traceback* is the handler's, as text; empty where there is none.
+    """
+
+    def __init__(self, text: str, traceback: str = "") -> None:
+        super().__init__(text)
+        self.traceback = traceback
 
 
 class TaskTimeout(TaskError):

@@ -8,7 +8,7 @@ import click
 
 from procd.cli.checking import check_app
 from procd.cli.client import NoAnswer, Service
-from procd.cli.root import config_path
+from procd.cli.root import config_path, overrides_option
 from procd.config.load import load
 from procd.errors import ConfigError, NotRunning, ProcdError
 from procd.linux import process
@@ -47,10 +47,11 @@ def status(ctx: click.Context, *, as_json: bool) -> None:
 
 
 @click.command()
+@overrides_option
 @click.pass_context
-def check(ctx: click.Context) -> None:
+def check(ctx: click.Context, overrides: tuple[str, ...]) -> None:
     """Validate the config and import the app; print every problem with its place."""
-    config = load(config_path(ctx))
+    config = load(config_path(ctx), overrides)
     problem = check_app(config)
     if problem is not None:
         raise ConfigError(problem)

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+_TASKS = ("queued", "running", "done", "failed", "retried", "dead", "refused")
+
 
 def show(page: Mapping[str, Any]) -> None:
     """Print the page."""
@@ -15,10 +17,10 @@ def show(page: Mapping[str, Any]) -> None:
     reload = page["reload"]
     if page["config"]["error"]:
         console.print("config refused:", style="bold red")
-        console.print(page["config"]["error"], markup=False)
+        console.print(page["config"]["error"], markup=False, soft_wrap=True)
     if reload["error"] and reload["state"] == "refused":
         console.print(f"reload refused: {', '.join(reload['cause'])}", style="bold red")
-        console.print(reload["error"], markup=False)
+        console.print(reload["error"], markup=False, soft_wrap=True)
     where = ", ".join(page["listeners"]) or "no listener"
     console.print(
         f"{page['state']}  pid {page['pid']}  generation {page['generation']}  "
@@ -28,10 +30,12 @@ def show(page: Mapping[str, Any]) -> None:
     if reload["state"] == "ok" and reload["seconds"] is not None:
         cause = ", ".join(reload["cause"])
         console.print(f"last reload {reload['seconds'] * 1000:.0f} ms: {cause}", markup=False)
+    if page["config"]["needs_restart"]:
+        keys = ", ".join(page["config"]["needs_restart"])
+        console.print(f"needs a restart: {keys}", style="yellow", markup=False, soft_wrap=True)
     tasks = page["tasks"]
-    console.print(
-        "tasks  " + "  ".join(f"{name} {count}" for name, count in tasks.items()), markup=False
-    )
+    told = "  ".join(f"{name} {tasks[name]}" for name in _TASKS)
+    console.print(f"tasks  {told}", markup=False)
     console.print(_table(page["processes"]))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from procd.config import load as loading
-from procd.errors import ProcdError
+from procd.errors import ConfigError, ProcdError
 
 
 class Procd(click.Group):
@@ -24,7 +24,9 @@ class Procd(click.Group):
         try:
             return super().invoke(ctx)
         except ProcdError as error:
-            click.echo(f"procd: {error}", err=True)
+            # A config's faults begin with their place, as compilers say theirs.
+            said = str(error) if isinstance(error, ConfigError) else f"procd: {error}"
+            click.echo(said, err=True)
             ctx.exit(error.exit_status)
 
 
@@ -44,3 +46,8 @@ def procd(ctx: click.Context, config_file: str | None) -> None:
 def config_path(ctx: click.Context) -> Path:
     """Return the absolute path of the config that the command is about."""
     return loading.find(ctx.obj)
+
+
+overrides_option = click.option(
+    "-s", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config key."
+)

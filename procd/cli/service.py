@@ -11,17 +11,13 @@ import click
 
 from procd.cli.checking import check_app
 from procd.cli.client import NoAnswer, Service
-from procd.cli.root import config_path
+from procd.cli.root import config_path, overrides_option
 from procd.config.load import load
 from procd.config.schema import Config
 from procd.errors import AlreadyRunning, ConfigError, NotRunning, ProcdError, UsageError
 from procd.service import daemon
 
 GRACE_SECONDS = 5.0  # past its own deadline before a master counts as stuck
-
-overrides_option = click.option(
-    "-s", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config key."
-)
 
 
 def _refuse_unit(service: Service, verb: str) -> None:
@@ -59,6 +55,8 @@ def _start(config: Config, overrides: tuple[str, ...], *, foreground: bool) -> N
         raise AlreadyRunning(f"pid {there.pid} runs for {config.path} already")
     if foreground:
         sys.exit(daemon.run_foreground(config, overrides))
+    if config.log_file is None:
+        click.echo("procd: log_file is null: in the background the log goes nowhere", err=True)
     pid = daemon.start_daemon(config, overrides)
     addresses = Service(config.path).ask({"command": "status"}, GRACE_SECONDS)["status"]
     listeners = addresses.get("listeners") if isinstance(addresses, dict) else None

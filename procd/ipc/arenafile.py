@@ -93,16 +93,6 @@ class ArenaFile:
             raise
         return arena
 
-    # The lease's queue
-
-    def queue(self) -> tuple[int, int]:
-        """Return key and id of the queue that the last master made."""
-        key, number = lay.QUEUE.unpack(os.pread(self.fd, lay.QUEUE.size, lay.QUEUE_AT))
-        return key, number
-
-    def set_queue(self, key: int, number: int) -> None:
-        os.pwrite(self.fd, lay.QUEUE.pack(key, number), lay.QUEUE_AT)
-
     # Looking
 
     def _words(self, first: int, count: int) -> array[int]:

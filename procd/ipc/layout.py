@@ -4,7 +4,6 @@ Pure: offsets and bytes. Two rooms stand on it: arena (the processes' mapping) a
 arenafile (the master's pread and pwrite).
 
     0      header: magic, version, geometry, CRC of these        (written once)
-    64     lease: the key and id of the queue that goes with it  (each start)
     4096   chunk table: one owner word a chunk
     ...    slot words, 8 bytes each, together so that a scan is one read
     ...    bodies: 64 bytes of meta, payload area, result area
@@ -27,8 +26,6 @@ META_BYTES = 64
 WORD = struct.Struct("<Q")  # aligned, in one pack_into: never torn
 _HEADER = struct.Struct("<8sIIIIQ")  # magic, version, slots, slot_bytes, chunk_slots, first epoch
 _CRC = struct.Struct("<I")
-QUEUE = struct.Struct("<Ii")  # key, id
-QUEUE_AT = 64
 META = struct.Struct("<IIiiIIId")
 RESULT_AT = 56  # within the meta's bytes: one word, result bytes << 1 | failed
 

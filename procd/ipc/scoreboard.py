@@ -107,9 +107,12 @@ class Scoreboard:
 
     # Everybody's
 
-    def look(self, row: int) -> Seat:
+    def look(self, row: int) -> Seat | None:
+        """Return who sits in a row, None if nobody does."""
         at = row * ROW_WORDS
-        identity, standing = self._words[at + _IDENTITY], self._words[at + _STANDING]
+        standing, identity = self._words[at + _STANDING], self._words[at + _IDENTITY]
+        if standing & 0xFF == Standing.EMPTY:
+            return None
         return Seat(
             row,
             identity >> 32,
@@ -124,7 +127,7 @@ class Scoreboard:
         """Every process that is there now."""
         for row in range(1, self._words[_USED]):
             seat = self.look(row)
-            if seat.standing is not Standing.EMPTY:
+            if seat is not None:
                 yield seat
 
     def counts(self) -> tuple[int, int]:

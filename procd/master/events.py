@@ -42,6 +42,8 @@ class Events:
                 service.processes.retire(process)
             case "shut":
                 process.is_shut = True
+            case "queue is gone":
+                service.recovery.queue_is_missed(time.monotonic())
             case "hashed":
                 service.watching.hashed(packet)
             case "suspects":

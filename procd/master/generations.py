@@ -88,6 +88,7 @@ class Generations:
     ) -> None:
         self.config = config
         self.config_error: str | None = None
+        self.needs_restart: tuple[str, ...] = ()  # keys whose new values wait for one
         self.counts = Counts(config.worker_num, config.task_worker_num)
         self.reload = Reload()
         self.last = Last()
@@ -156,6 +157,7 @@ class Generations:
         waits = [
             name for name in NEEDS_RESTART if getattr(read, name) != getattr(self.config, name)
         ]
+        self.needs_restart = tuple(waits)
         if waits:
             logs.warning("config change needs a restart", keys=",".join(waits))
             old = {name: getattr(self.config, name) for name in waits}
@@ -233,7 +235,8 @@ class Generations:
             and process.row.seat.generation in before - set(self.reload.serving.values())
         ]
         self._closing_until = now + ACK_SECONDS
-        self._answer = Outcome(0, text)
+        waits = f"\nneeds a restart: {', '.join(self.needs_restart)}" if self.needs_restart else ""
+        self._answer = Outcome(0, text + waits)
         self._forget_old()
         self._on_change(True)
 

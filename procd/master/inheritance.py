@@ -1,16 +1,14 @@
-"""What one master leaves to the next: the arena, the queue's name, the floor of task ids."""
+"""What one master leaves to the next: the arena and the floor of task ids."""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from procd import logs
 from procd.ipc import arenafile, words
 from procd.ipc.arenafile import ArenaFile
 from procd.ipc.layout import Damaged, Layout
-from procd.linux.sysv import MessageQueue, QueueError
 
 
 def open_arena(path: Path, ids_file: Path, slots: int, slot_bytes: int, now_ms: int) -> ArenaFile:
@@ -35,21 +33,10 @@ def open_arena(path: Path, ids_file: Path, slots: int, slot_bytes: int, now_ms: 
                     "arena keeps its size: tasks are in it", slots=arena.layout.slots, file=path
                 )
             return arena
-        remove_queue(*arena.queue())
         wanted = Layout.of(slots, slot_bytes, max(floor, arena.last_epoch() + 1))
         arena.close()
         os.unlink(path)
     return ArenaFile.create(path, wanted)
-
-
-def remove_queue(key: int, number: int) -> None:
-    """Remove the queue that an earlier master left, if it is still the very same."""
-    if not key:
-        return
-    with suppress(QueueError):
-        queue = MessageQueue.open(key)
-        if queue.id == number:
-            queue.remove()
 
 
 def _read_floor(path: Path) -> int:

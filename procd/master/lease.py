@@ -30,6 +30,7 @@ class Lease:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.fd = -1
+        self.queue = (0, 0)  # key and id of the token queue that an earlier master left
 
     def acquire(self) -> None:
         """Raises AlreadyRunning if its master lives, StartFailed if its rest cannot be ended."""
@@ -58,16 +59,30 @@ class Lease:
             # The last owner unlinks it: then this is no longer the file that others find.
             if os.path.exists(self.path) and os.stat(self.path).st_ino == os.fstat(fd).st_ino:
                 self.fd = fd
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, f"{os.getpid()} {process.start_time(os.getpid())}\n".encode(), 0)
+                self.queue = self._left_queue()
+                self.note_queue(*self.queue)
                 return True
         os.close(fd)
         return False
 
+    def note_queue(self, key: int, number: int) -> None:
+        """Keep who holds the lease, and which queue goes with it."""
+        pid = os.getpid()
+        text = f"{pid} {process.start_time(pid)} {key} {number}\n".encode()
+        os.pwrite(self.fd, text, 0)
+        os.ftruncate(self.fd, len(text))
+
+    def _left_queue(self) -> tuple[int, int]:
+        try:
+            _, _, key, number = self.path.read_text(encoding="ascii").split()
+            return int(key), int(number)
+        except (OSError, ValueError):
+            return 0, 0
+
     def _check_master(self) -> None:
         """A living master's processes are not ours to end."""
         try:
-            pid, start = self.path.read_text(encoding="ascii").split()
+            pid, start, *_ = self.path.read_text(encoding="ascii").split()
             if process.is_alive(int(pid), int(start)):
                 raise AlreadyRunning(
                     f"pid {pid} runs with this state_dir already ({self.path.parent}): stop it, or "

@@ -34,6 +34,7 @@ from procd.master.loop import Loop
 from procd.master.processes import Processes
 from procd.master.recovery import Recovery
 from procd.master.service import Ready, Service
+from procd.master.tokenqueue import TokenQueue
 from procd.master.watching import Watching
 from procd.spawn.context import Origin
 
@@ -90,15 +91,14 @@ class Master:
             int(time.time() * 1000),
         )
         post = Post(files.ipc_dir)
-        recovery = Recovery(arena, scoreboard, post, config.task_max_attempts)
-        if os.geteuid() == 0:
-            recovery.queue.give_to(*owner_of(config))
+        tokens = TokenQueue(files.lease, owner_of(config) if os.geteuid() == 0 else None)
+        recovery = Recovery(arena, tokens, scoreboard, post, config.task_max_attempts)
         origin = Origin(
             os.getpid(),
             files.ipc_dir,
             arena.fd,
             arena.layout,
-            recovery.queue.key,
+            tokens.key,
             recovery.doorbell,
             scoreboard,
             files.lease.fd,

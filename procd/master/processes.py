@@ -285,7 +285,11 @@ class Processes:
     def _died(self, process: Process, status: int) -> None:
         self._last_words(process)
         row = process.row
-        sitting = self._scoreboard.look(row.row)
+        seat = row.seat
+        sitting = Sitting(
+            *(row.row, row.incarnation, row.pid, seat.generation, seat.role, seat.number),
+            Standing.LEAVING,
+        )
         self.table.pop(row.row, None)
         self._scoreboard.clear(row.row)
         if process.pidfd >= 0:

@@ -23,8 +23,9 @@ from procd.ipc.inbox import Gone, Post
 from procd.ipc.layout import Damaged, Meta
 from procd.ipc.scoreboard import TAKING, Cell, Role, Scoreboard, Seat
 from procd.ipc.words import SlotState
-from procd.linux.sysv import MessageQueue, QueueError, QueueFull, QueueGone
+from procd.linux.sysv import QueueError, QueueFull
 from procd.master import inheritance
+from procd.master.tokenqueue import TokenQueue
 
 RETRY_SECONDS = 0.005
 SWEEP_SECONDS = (0.05, 1.0)  # first and longest pause between looks at orphaned chunks
@@ -45,16 +46,21 @@ class Totals:
 class Recovery:
     """Owns arena and queue for the master's life."""
 
-    def __init__(self, arena: ArenaFile, scoreboard: Scoreboard, post: Post, attempts: int) -> None:
+    def __init__(
+        self,
+        arena: ArenaFile,
+        tokens: TokenQueue,
+        scoreboard: Scoreboard,
+        post: Post,
+        attempts: int,
+    ) -> None:
         self.arena = arena
         self.doorbell = Doorbell()
         self.totals = Totals()
         self.max_attempts = attempts
         self._scoreboard = scoreboard
         self._post = post
-        inheritance.remove_queue(*arena.queue())
-        self.queue = MessageQueue.create()
-        arena.set_queue(self.queue.key, self.queue.id)
+        self._token_queue = tokens
         self._tokens: dict[int, None] = {}  # to be sent when the queue has room, in order
         self._addressed: list[Slot] = []  # to be told to a seat when somebody sits there
         self._pause = SWEEP_SECONDS[0]
@@ -64,15 +70,17 @@ class Recovery:
     def adopt(self, now: float) -> int:
         """Take over what an earlier master left; return how many tasks will run again.
 
-        No process of that master lives (lease.py), so what was running is queued: its end
-        was not its own fault and costs no attempt.
+        No process of that master lives (lease.py), so what was running is queued. It has
+        begun once more, but the end was not its own fault: it is never given up for that.
         """
         count = 0
         for chunk, owner in enumerate(self.arena.owners()):
             if owner == layout.NOBODY:
                 continue
             for slot in arenafile.live(self.arena.chunk(chunk)):
-                if slot.state is not SlotState.QUEUED:
+                if slot.state is SlotState.RUNNING:
+                    self.arena.move(slot, SlotState.QUEUED, _next(slot))
+                elif slot.state is SlotState.ADDRESSED:
                     self.arena.move(slot, SlotState.QUEUED, slot.attempt)
                 self._tokens[slot.token] = None
                 count += 1
@@ -86,7 +94,8 @@ class Recovery:
     def reaped(self, seat: Seat, how: str, now: float, *, blame: bool) -> None:
         """Put right what a reaped process left. *how* tells its end in words.
 
-        *blame*: its running task counts the attempt (not when we killed it at a stop).
+        *blame*: its running task may have used up its attempts (not when we killed it at a
+        stop).
         """
         row = seat.row
         current = self._scoreboard.get(row, Cell.CURRENT)
@@ -119,14 +128,13 @@ class Recovery:
         elif slot.state is SlotState.DONE:
             self._tell(slot)
         elif slot.state is SlotState.RUNNING and slot.row == row:
-            attempt = slot.attempt + blame
-            if blame and attempt >= self.max_attempts:
+            if blame and slot.attempt + 1 >= self.max_attempts:
                 self._give_up(slot, how)
                 return
             self.totals.retried += 1
-            self.arena.requeue(slot, min(attempt, words.MAX_ATTEMPTS))
+            self.arena.requeue(slot, _next(slot))
             self._tokens[slot.token] = None
-            logs.warning("task runs again", id=slot.token, attempt=attempt + 1, because=how)
+            logs.warning("task runs again", id=slot.token, attempt=slot.attempt + 2, because=how)
 
     def _give_up(self, slot: Slot, how: str) -> None:
         self.totals.dead += 1
@@ -134,7 +142,7 @@ class Recovery:
         try:
             meta = self.arena.meta(slot.number)
             data = self.arena.payload(slot.number, meta)
-            self.arena.fail(slot, wire.pack(text[: self.arena.layout.slot_bytes - 16]))
+            self.arena.fail(slot, wire.pack([text[: self.arena.layout.slot_bytes // 4], ""]))
         except Damaged as damaged:
             logs.error("task damaged", id=slot.token, why=damaged)
             return
@@ -173,7 +181,13 @@ class Recovery:
     def ring(self) -> None:
         """Ring once for each queued token: an earlier ring may have woken the dead."""
         with suppress(QueueError):
-            self.doorbell.ring(self.queue.messages)
+            self.doorbell.ring(self._token_queue.queue.messages)
+
+    def queue_is_missed(self, now: float) -> None:
+        """A process did not find the queue: make it anew and refill it from the arena."""
+        if self._token_queue.is_gone() and self._token_queue.remake():
+            self._queue_again(self.arena.in_use())
+            self.retry(now)
 
     # Clocks
 
@@ -193,8 +207,13 @@ class Recovery:
 
     def _send(self, token: int) -> bool:
         try:
-            self.queue.send(layout.WORD.pack(token), 5)
-        except (QueueFull, QueueGone):
+            self._token_queue.queue.send(layout.WORD.pack(token), 5)
+        except QueueFull:
+            return False
+        except QueueError:
+            # Should it be gone, a new one is refilled with whatever is queued.
+            if self._token_queue.is_gone() and self._token_queue.remake():
+                self._queue_again(self.arena.in_use())
             return False
         self.doorbell.ring()
         return True
@@ -247,7 +266,7 @@ class Recovery:
         """
         for slot in list(self.arena.in_use()):
             if slot.state is SlotState.RUNNING:
-                self.arena.move(slot, SlotState.QUEUED, slot.attempt)
+                self.arena.move(slot, SlotState.QUEUED, _next(slot))
         for chunk in range(self.arena.layout.chunks):
             if discard:
                 for slot in arenafile.live(self.arena.chunk(chunk)):
@@ -255,12 +274,15 @@ class Recovery:
             self.arena.sweep(chunk)
         kept, _ = self.arena.count()
         inheritance.write_floor(ids_file, self.arena.last_epoch() + 1)
-        self.queue.remove()
-        self.arena.set_queue(0, 0)
+        self._token_queue.remove()
         if not kept:
             os.unlink(self.arena.path)
         self.arena.close()
         return kept
+
+
+def _next(slot: Slot) -> int:
+    return min(slot.attempt + 1, words.MAX_ATTEMPTS)
 
 
 def _value(data: bytes) -> object:

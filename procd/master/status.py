@@ -108,6 +108,7 @@ def status(  # noqa: PLR0913 - the whole service on one page
         "config": {
             "path": str(generations.config.path),
             "error": generations.config_error,
+            "needs_restart": list(generations.needs_restart),
             "run_dir": str(generations.config.run_dir),
         },
         "listeners": [listener.address for listener in listeners],

@@ -77,7 +77,8 @@ def run_daemon(config: Config, overrides: Sequence[str], ready_fd: int) -> int:
             pass  # whoever started us has gone
 
     try:
-        log = sys.stderr.fileno() if config.log_file is None else open_log(config.log_file)
+        # A daemon that kept its starter's stderr would keep the starter's readers waiting.
+        log = open_log(config.log_file or Path(os.devnull))
         with open(log, "a", encoding="utf-8", closefd=False) as stream:
             context = daemon.DaemonContext(
                 detach_process=True,
@@ -86,16 +87,13 @@ def run_daemon(config: Config, overrides: Sequence[str], ready_fd: int) -> int:
                 prevent_core=False,
                 initgroups=True,
                 signal_map={},
-                files_preserve=[pipe, *([log] if log > 2 else [])],
+                files_preserve=[pipe, log],
                 stdout=stream,
                 stderr=stream,
             )
             context.open()
-        if log > 2:
-            os.close(log)
-            logs.to_file(2, also_stderr=False, level=config.log_level)
-        else:
-            logs.setup((2,), config.log_level)
+        os.close(log)  # stderr is the log from here on
+        logs.to_file(2, also_stderr=False, level=config.log_level)
         logs.name_process("master")
         return _run(config, overrides, ready)
     except ProcdError as error:

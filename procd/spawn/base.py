@@ -17,12 +17,12 @@ from procd.ipc.arena import Arena
 from procd.ipc.channel import Channel, Packet
 from procd.ipc.inbox import Post
 from procd.linux import process
-from procd.linux.sysv import MessageQueue
 from procd.spawn import child, sources
 from procd.spawn.context import Origin
 from procd.spawn.forkserver import number, seconds_to, send_pairs, serve, texts
 from procd.spawn.template import Template
 from procd.tasks.dispatcher import Shared
+from procd.tasks.tokens import Tokens
 
 POLL_SECONDS = 0.25  # between two looks where inotify does not work
 
@@ -111,7 +111,7 @@ def _log(packet: Packet) -> None:
 def _shared(origin: Origin) -> Shared:
     return Shared(
         Arena(origin.arena_fd, origin.layout),
-        MessageQueue.open(origin.queue_key),
+        Tokens(origin.queue_key),
         origin.doorbell,
         Post(origin.ipc_dir),
         origin.scoreboard,

@@ -7,7 +7,9 @@ is born again from the very same code, whatever half-written tree the disk holds
 from __future__ import annotations
 
 import asyncio
+import io
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -67,6 +69,8 @@ class Template:
         process.set_name("procd: template")
         began = time.monotonic()
         os.environ.update(self._config.env)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True)  # print() belongs in the log at once
         try:
             os.chdir(self._config.chdir)  # resolved anew: a symlinked release may have moved
             loader = Loader(self._config.chdir, self._origin.code_dir, self._note, self._pinned())

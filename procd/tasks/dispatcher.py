@@ -15,14 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from procd.errors import InboxFull, MessageTooBig, TaskQueueFull
+from procd.errors import InboxFull, MessageTooBig, TaskFailed, TaskQueueFull
 from procd.ipc import inbox, layout, wire, words
 from procd.ipc.arena import Arena
 from procd.ipc.doorbell import Doorbell
 from procd.ipc.inbox import Gone, Post
 from procd.ipc.scoreboard import Cell, Role, Scoreboard
-from procd.linux.sysv import MessageQueue, QueueFull, QueueGone
 from procd.tasks.ref import TaskRef
+from procd.tasks.tokens import Tokens
 
 RETRY_SECONDS = 0.005  # how soon a token that found no room is sent again
 DEFAULT_PRIORITY = 5  # 1 (first) .. 9; the token's message type
@@ -33,7 +33,7 @@ class Shared:
     """What all processes share, as one of them holds it."""
 
     arena: Arena
-    queue: MessageQueue
+    tokens: Tokens
     doorbell: Doorbell
     post: Post
     scoreboard: Scoreboard
@@ -59,7 +59,7 @@ class Dispatcher:
     shared: Shared
     me: Self
     cells: memoryview
-    on_result: Callable[[TaskRef, object, str | None], None]
+    on_result: Callable[[TaskRef, object, TaskFailed | None], None]
     want_retry: Callable[[], None]
     pending: dict[int, TaskRef] = field(default_factory=dict)
     unsent: deque[tuple[int, int]] = field(default_factory=deque)  # token, priority
@@ -142,12 +142,10 @@ class Dispatcher:
             self.want_retry()
 
     def _try_send(self, token: int, priority: int) -> bool:
-        try:
-            self.shared.queue.send(layout.WORD.pack(token), priority)
-        except (QueueFull, QueueGone):
-            return False
+        sent = self.shared.tokens.send(token, priority)
+        # Also when it is full: should it be so of garbage, somebody must come and see.
         self.shared.doorbell.ring()
-        return True
+        return sent
 
     def _try_address(self, token: int, number: int) -> bool:
         seat = self.shared.scoreboard.find(Role.TASK, number, self.me.generation)
@@ -171,7 +169,7 @@ class Dispatcher:
         try:
             packed, failed = self.shared.arena.result(token)
         except layout.Damaged as damaged:
-            packed, failed = wire.pack(f"its result is damaged: {damaged}"), True
+            packed, failed = wire.pack([f"its result is damaged: {damaged}", ""]), True
         self.shared.arena.free(token)
         self._give_slot(words.slot_of(token))
         self._deliver(ref, packed, failed=failed)
@@ -186,11 +184,13 @@ class Dispatcher:
                 self.take_hint(token)
 
     def _deliver(self, ref: TaskRef, packed: bytes, *, failed: bool) -> None:
+        error = None
         try:
-            value, error = wire.unpack(packed), None
+            value = wire.unpack(packed)
         except wire.Undecodable as undecodable:
-            value, error = None, f"its result is damaged: {undecodable}"
+            value, failed = [f"its result is damaged: {undecodable}"], True
         if failed:
-            value, error = None, str(value)
+            parts = [str(part) for part in value] if isinstance(value, list) else [str(value)]
+            value, error = None, TaskFailed(*parts[:2])
         ref.resolve(value, error)
         self.on_result(ref, value, error)

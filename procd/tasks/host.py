@@ -7,23 +7,29 @@ traceback and ends nothing else.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import inspect
+import random
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from procd import logs
 from procd.app import Handler
-from procd.errors import MessageTooBig, NoSuchWorker, TaskQueueFull, TaskTimeout
+from procd.errors import MessageTooBig, NoSuchWorker, TaskFailed, TaskQueueFull, TaskTimeout
 from procd.ipc import inbox, wire
 from procd.ipc.inbox import Addressed, Gone, Hint, Inbox, Message
 from procd.ipc.scoreboard import Cell, Role
+from procd.linux.timers import Deadline
 from procd.spawn.context import Context
 from procd.tasks import registry
 from procd.tasks.dispatcher import RETRY_SECONDS, Dispatcher
 from procd.tasks.ref import TaskRef
 
+# What a handler may raise at the cost of its own call; sys.exit() in one is no order to us.
+HANDLER_ERRORS = (Exception, SystemExit, KeyboardInterrupt)
 INBOX_BATCH = 64  # datagrams read in one turn of the loop
+QUEUE_SECONDS = 0.1  # between two complaints that the token queue is gone
 ROOM_SECONDS = 0.02  # how often task_wait looks whether somebody else's slot came free
 
 _COUNTED = {
@@ -58,6 +64,9 @@ class ProcessHost:
             want_retry=lambda: self._later(RETRY_SECONDS, self.dispatcher.retry),
         )
         self._on_addressed = on_addressed
+        context.shared.tokens.on_gone = self._queue_is_gone
+        context.shared.tokens.on_garbage = self._count_garbage
+        self._told_gone = -1.0
         self._running: set[asyncio.Task[object]] = set()
         self.busy = 0  # handlers under way that a drain waits for
         self.changed = asyncio.Event()  # a drain should look again
@@ -77,10 +86,29 @@ class ProcessHost:
         """Run on_worker_start; what it raises goes to the caller. Then read the inbox."""
         handler = self.handlers.get("worker_start")
         self.loop.add_reader(self.inbox.fileno(), self.read_inbox)
+        self._watch_loop(self.context.config.hang_timeout)
         if handler is not None:
             outcome = handler()
             if inspect.isawaitable(outcome):
                 await outcome
+
+    def _watch_loop(self, seconds: float | None) -> None:
+        """Have the kernel end this worker should its loop stand still so long.
+
+        With its Python stack in the log (faulthandler). Not a task worker: a task may
+        compute for as long as it likes.
+        """
+        if seconds is None or self.is_task_worker:
+            return
+        faulthandler.enable()
+        deadline = Deadline(seconds, signal.SIGABRT)
+        pause = max(1.0, seconds / 4) if seconds > 2 else seconds / 4
+
+        def turn() -> None:
+            deadline.put_off()
+            self.loop.call_later(pause, turn)
+
+        turn()
 
     def retire_on_sigterm(self) -> None:
         """A SIGTERM to this one process: replaced first, then it drains."""
@@ -95,7 +123,7 @@ class ProcessHost:
                 outcome = handler()
                 if inspect.isawaitable(outcome):
                     await outcome
-            except Exception:  # noqa: BLE001 - the app's; it must not keep us here
+            except HANDLER_ERRORS:
                 logs.log.exception("handler failed on=worker_stop")
         self.loop.remove_reader(self.inbox.fileno())
         self.inbox.close()
@@ -104,7 +132,7 @@ class ProcessHost:
         """Call a handler; log what it raises. Returns the task of an async one."""
         try:
             outcome = handler(*args)
-        except Exception:  # noqa: BLE001 - the app's; costs this call only
+        except HANDLER_ERRORS:
             logs.log.exception("handler failed on=%s", event)
             return None
         if inspect.iscoroutine(outcome):
@@ -128,11 +156,21 @@ class ProcessHost:
     async def _logged(self, event: str, coroutine: Coroutine[Any, Any, object]) -> object:
         try:
             return await coroutine
-        except Exception:  # noqa: BLE001 - the app's; costs this call only
+        except HANDLER_ERRORS:
             logs.log.exception("handler failed on=%s", event)
             return None
 
     # Tasks
+
+    def _queue_is_gone(self) -> None:
+        """Tell the master, now and then, that the token queue is not there."""
+        now = self.loop.time()
+        if now - self._told_gone > QUEUE_SECONDS:
+            self._told_gone = now
+            self.context.channel.send("queue is gone")
+
+    def _count_garbage(self) -> None:
+        self.cells[Cell.BAD_MESSAGES] += 1
 
     def task(self, payload: bytes, dst_worker_id: int | None) -> TaskRef:
         if dst_worker_id is None:
@@ -171,7 +209,7 @@ class ProcessHost:
                     if wake in self.dispatcher.room_waiters:
                         self.dispatcher.room_waiters.remove(wake)
 
-    def _finished(self, ref: TaskRef, value: object, error: str | None) -> None:
+    def _finished(self, ref: TaskRef, value: object, error: TaskFailed | None) -> None:
         handler = self.handlers.get("finish")
         if handler is not None and error is None:
             self.call("finish", handler, ref.id, value)
@@ -248,6 +286,14 @@ def _once(future: asyncio.Future[None]) -> Callable[[], None]:
             future.set_result(None)
 
     return wake
+
+
+def with_jitter(count: int) -> int:
+    """Return when to retire: processes that began together should not end together.
+
+    0 = never.
+    """
+    return count + random.randrange(max(1, count // 10)) if count else 0  # noqa: S311
 
 
 def result_of(value: object, limit: int) -> bytes:

@@ -25,7 +25,7 @@ class TaskRef:
         self.id = task_id
         self.is_done = False
         self._result: object = None
-        self._error: str | None = None
+        self._error: TaskFailed | None = None
         self._seen = False
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -51,10 +51,11 @@ class TaskRef:
                 if waiter in self._waiters:
                     self._waiters.remove(waiter)
         if self._error is not None:
-            raise TaskFailed(self._error)
+            # A new one each time: a raised exception collects the frames that it went through.
+            raise TaskFailed(str(self._error), self._error.traceback)
         return self._result
 
-    def resolve(self, result: object, error: str | None) -> None:
+    def resolve(self, result: object, error: TaskFailed | None) -> None:
         """Take the result in; called by the dispatcher, once."""
         self._result, self._error, self.is_done = result, error, True
         waiters, self._waiters = self._waiters, []
@@ -64,4 +65,5 @@ class TaskRef:
 
     def __del__(self) -> None:
         if self._error is not None and not self._seen:
-            _log.error("task failed id=%d nobody awaits it: %s", self.id, self._error)
+            told = self._error.traceback or str(self._error)
+            _log.error("task failed id=%d, nobody awaits it: %s", self.id, told)

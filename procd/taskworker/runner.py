@@ -13,7 +13,8 @@ import inspect
 import traceback
 from asyncio import events
 from collections.abc import Callable, Coroutine
-from typing import Any
+from contextlib import suppress
+from typing import Any, Literal
 
 from procd import logs
 from procd.app import Server
@@ -62,10 +63,12 @@ class RunningTask:
             self.is_finished = True
             self._runner.publish(self.id, self._meta, packed, failed=False)
 
-    def fail(self, text: str) -> None:
+    def fail(self, text: str, trace: str = "") -> None:
         if not self.is_finished:
             self.is_finished = True
-            self._runner.publish(self.id, self._meta, _cut(text, self._runner.limit), failed=True)
+            packed = _failure(text, trace, self._runner.limit)
+            if not self._runner.publish(self.id, self._meta, packed, failed=True):
+                logs.log.error("task failed id=%d, its dispatcher is gone: %s", self.id, trace)
 
 
 class Runner:
@@ -77,20 +80,20 @@ class Runner:
         self._cells = cells
         self.limit = shared.arena.layout.slot_bytes
 
-    def run(self, token: int) -> Coroutine[Any, Any, None] | None:
+    def run(self, token: int) -> Coroutine[Any, Any, None] | Literal[False] | None:
         """Claim and run a task; return a coroutine to be awaited if its handler is async.
 
-        A token that names nothing (old, doubled, foreign) is dropped.
+        False for a token that names nothing (old, doubled, foreign): it is dropped.
         """
         self._cells[CURRENT] = token
         try:
             claimed = self._shared.arena.claim(token)
         except Damaged as damaged:
             logs.error("task damaged", id=token, why=damaged)
-            return None
+            return False
         if claimed is None:
             self._cells[CURRENT] = 0
-            return None
+            return False
         attempt, meta, payload = claimed
         task = RunningTask(self, token, meta, attempt)
         try:
@@ -138,37 +141,44 @@ class Runner:
             task.fail(f"{type(error).__name__}: its result: {error}")
 
     def _failed(self, task: RunningTask, error: BaseException) -> None:
-        after = " after it finished" if task.is_finished else ""
-        logs.log.error("task failed id=%d name=%s%s", task.id, task.name, after, exc_info=error)
+        trace = "".join(traceback.format_exception(error)).strip()
+        if task.is_finished:
+            logs.log.error("task failed after it finished id=%d: %s", task.id, trace)
+            return
         text = "".join(traceback.format_exception_only(error)).strip()
         where = traceback.extract_tb(error.__traceback__)
         place = f" ({where[-1].filename}:{where[-1].lineno})" if where else ""
-        task.fail(text + place)
+        task.fail(text + place, trace)
 
-    def publish(self, token: int, meta: Meta, packed: bytes, *, failed: bool) -> None:
-        """Put the result into the slot, let go of it, then tell the dispatcher."""
+    def publish(self, token: int, meta: Meta, packed: bytes, *, failed: bool) -> bool:
+        """Put the result into the slot, let go of it, then tell the dispatcher.
+
+        False if that is gone.
+        """
         self._shared.arena.finish(token, packed, failed=failed)
         self._cells[FAILED if failed else DONE] += 1
-        tell(self._shared, meta.src_row, meta.src_incarnation, token)
+        told = tell(self._shared, meta.src_row, meta.src_incarnation, token)
         self._cells[CURRENT] = 0
+        return told
 
 
-def tell(shared: Shared, row: int, incarnation: int, token: int) -> None:
-    """Hint to a dispatcher that a result of its is there.
+def tell(shared: Shared, row: int, incarnation: int, token: int) -> bool:
+    """Hint to a dispatcher that a result of its is there; False if it is gone.
 
     A full inbox sets MISSED and is tried once more: either the second hint arrives, or the
     dispatcher still has to read, and looks at MISSED after that. One that is gone needs no
     hint: the master frees what it left.
     """
     datagram = inbox.hint(token)
-    try:
+    with suppress(InboxFull):
         try:
             shared.post.send(row, incarnation, datagram)
         except InboxFull:
             shared.scoreboard.set(row, Cell.MISSED, 1)
             shared.post.send(row, incarnation, datagram)
-    except (InboxFull, Gone):
-        pass
+        except Gone:
+            return False
+    return True
 
 
 def outside_of_loop(call: Callable[[], object]) -> object:
@@ -184,11 +194,13 @@ def outside_of_loop(call: Callable[[], object]) -> object:
         events._set_running_loop(loop)  # noqa: SLF001
 
 
-def _cut(text: str, limit: int) -> bytes:
-    """Return an error's text as a result, shortened to fit a slot."""
-    packed = wire.pack(text.encode("utf-8", "backslashreplace").decode())
-    if len(packed) <= limit:
-        return packed
-    return wire.pack(
-        text.encode("utf-8", "backslashreplace")[: limit - 16].decode("utf-8", "ignore")
-    )
+def _failure(text: str, trace: str, limit: int) -> bytes:
+    """Return a failure as a result; what does not fit a slot is cut, the traceback's top first."""
+    text = _clean(text)[: limit // 8]  # a character has 4 bytes at most
+    room = limit - len(text.encode()) - 16
+    tail = _clean(trace).encode()[-max(1, room) :].decode("utf-8", "ignore")
+    return wire.pack([text, tail])
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -14,16 +14,13 @@ import time
 from collections import deque
 
 from procd import logs
-from procd.ipc import layout
 from procd.ipc.channel import Closed, Packet
 from procd.ipc.scoreboard import TAKING, Cell
-from procd.linux.sysv import QueueEmpty, QueueError
 from procd.spawn.context import Context
-from procd.tasks.host import ProcessHost
+from procd.tasks.host import ProcessHost, with_jitter
 from procd.taskworker.runner import Runner
 
 BATCH_SECONDS = 0.005  # tasks run in one turn of the loop, before messages are looked at
-ALL_PRIORITIES = -9  # the lowest message type up to 9 first
 
 
 class TaskWorker:
@@ -40,7 +37,7 @@ class TaskWorker:
         self._is_waiting = False  # for the doorbell
         self._serves = False
         self._is_running = False  # an async task
-        self._retires_at = context.config.task_max_request
+        self._retires_at = with_jitter(context.config.task_max_request)
         self._count = 0
         self._deadline = float("inf")
         self._drains = asyncio.Event()
@@ -93,31 +90,24 @@ class TaskWorker:
     def _answer(self) -> None:
         """The doorbell rang: take tasks for a while, then let others have the loop."""
         until = time.monotonic() + BATCH_SECONDS
-        cells, doorbell = self.host.cells, self.context.shared.doorbell
-        while not self._is_running and self._serves:
-            # From here to CURRENT = token a death loses a token that nobody can name.
-            cells[Cell.CURRENT] = TAKING
-            token = self._receive() if doorbell.answer() else None
-            if token is None:
-                cells[Cell.CURRENT] = 0
-                return
-            self._run(token)
+        doorbell = self.context.shared.doorbell
+        while not self._is_running and self._serves and doorbell.answer():
+            self._take_one()
             if time.monotonic() >= until:
                 return
 
-    def _receive(self) -> int | None:
-        try:
-            data, _ = self.context.shared.queue.receive(ALL_PRIORITIES)
-        except QueueEmpty:
-            return None
-        except QueueError as error:
-            logs.error("task queue not readable", why=error)
-            return None
-        if len(data) != layout.WORD.size:
-            self.host.cells[Cell.BAD_MESSAGES] += 1
-            return None
-        token: int = layout.WORD.unpack(data)[0]
-        return token
+    def _take_one(self) -> None:
+        """Run the next task, for one ring; what is dropped has not used it up."""
+        cells, tokens = self.host.cells, self.context.shared.tokens
+        while True:
+            # From here to CURRENT = token a death loses a token that nobody can name.
+            cells[Cell.CURRENT] = TAKING
+            token = tokens.receive()
+            if token is None:
+                cells[Cell.CURRENT] = 0
+                return
+            if self._run(token):
+                return
 
     def _take_addressed(self, token: int) -> None:
         self._addressed.append(token)
@@ -128,14 +118,18 @@ class TaskWorker:
         while self._addressed and self._serves and not self._is_running:
             self._run(self._addressed.popleft())
 
-    def _run(self, token: int) -> None:
+    def _run(self, token: int) -> bool:
+        """Run a task, or begin to; False if the token named none."""
         outcome = self._runner.run(token)
+        if outcome is False:
+            return False
         if outcome is None:
             self._ran()
-            return
+            return True
         self._is_running = True
         self._wait()
         self.host.run("task", outcome).add_done_callback(lambda _: self._ran_async())
+        return True
 
     def _ran_async(self) -> None:
         self._is_running = False

@@ -18,7 +18,7 @@ from typing import Any, Protocol, cast
 
 from procd import logs
 from procd.errors import SendBufferFull
-from procd.tasks.host import ProcessHost
+from procd.tasks.host import HANDLER_ERRORS, ProcessHost
 
 READ_AHEAD = 64 * 1024  # bytes
 
@@ -61,7 +61,7 @@ class Connection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         unsent = transport.get_write_buffer_size()
-        if unsent >= self._limit:
+        if unsent > self._limit:  # as the transport has it: up to here drain() returns at once
             raise SendBufferFull(
                 f"{self.remote} has {unsent} bytes unsent (send_buffer_bytes): await drain()"
             )
@@ -150,7 +150,7 @@ class Connection(asyncio.Protocol):
             return
         try:
             outcome = handler(self, *args)
-        except Exception:  # noqa: BLE001 - the app's; costs this connection only
+        except HANDLER_ERRORS:
             self._failed(event)
             return
         if inspect.iscoroutine(outcome):
@@ -160,7 +160,7 @@ class Connection(asyncio.Protocol):
     async def _handle(self, event: str, outcome: Coroutine[Any, Any, object]) -> None:
         try:
             await outcome
-        except Exception:  # noqa: BLE001 - the app's; costs this connection only
+        except HANDLER_ERRORS:
             self._failed(event)
         finally:
             self._is_handling = False

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import socket
 import time
 from math import inf
@@ -18,7 +17,7 @@ from procd import logs
 from procd.ipc.channel import Closed, Packet
 from procd.ipc.scoreboard import Cell
 from procd.spawn.context import Context
-from procd.tasks.host import ProcessHost
+from procd.tasks.host import ProcessHost, with_jitter
 from procd.worker.acceptor import Acceptor
 from procd.worker.connection import Connection, unique_id
 
@@ -157,11 +156,3 @@ class Worker:
                 await self.host.changed.wait()
         except TimeoutError:
             pass
-
-
-def with_jitter(requests: int) -> int:
-    """Return when to retire: processes that began together should not end together.
-
-    0 = never.
-    """
-    return requests + random.randrange(max(1, requests // 10)) if requests else 0  # noqa: S311

@@ -1,4 +1,4 @@
-"""What processes share, made for a test: arena, scoreboard, queue, inboxes, and a master's Recovery."""
+"""What processes share, made for a test: arena, scoreboard, queue, inboxes; and a Recovery."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from procd.errors import InboxFull
-from procd.ipc import inbox, layout, words
+from procd.ipc import inbox, layout, wire, words
 from procd.ipc.arena import Arena
 from procd.ipc.arenafile import ArenaFile, Slot
 from procd.ipc.inbox import Addressed, Hint, Inbox, Message, Post
 from procd.ipc.layout import Layout
-from procd.ipc.scoreboard import Role, Scoreboard, Seat, Standing
+from procd.ipc.scoreboard import Cell, Role, Scoreboard, Seat, Standing
 from procd.ipc.words import SlotState
-from procd.linux.sysv import QueueEmpty, QueueFull
+from procd.linux.sysv import MessageQueue, QueueEmpty, QueueFull
+from procd.master.lease import Lease
 from procd.master.recovery import Recovery
+from procd.master.tokenqueue import TokenQueue
 from procd.tasks.dispatcher import Dispatcher, Shared
 from procd.tasks.ref import TaskRef
+from procd.tasks.tokens import Tokens
 
 SLOTS, SLOT_BYTES, ATTEMPTS, EPOCH = 64, 256, 3, 1000
 JUNK = 2**63 - 1  # a token that names no slot
@@ -70,21 +73,37 @@ class Service:
         self.scoreboard = Scoreboard(32)
         self.scoreboard.set_counts(2, 2)
         self.post = stack.enter_context(posting(self.ipc))
-        self.recovery = Recovery(self.file, self.scoreboard, self.post, ATTEMPTS)
-        self.queue, self.doorbell = self.recovery.queue, self.recovery.doorbell
+        self.lease = Lease(folder / "lease")
+        self.lease.acquire()
+        self.tokens = TokenQueue(self.lease)
+        self.recovery = Recovery(self.file, self.tokens, self.scoreboard, self.post, ATTEMPTS)
+        self.doorbell = self.recovery.doorbell
         self._stack, self._rows, self._is_open = stack, 0, True
         stack.callback(self._give_back)
 
     def _give_back(self) -> None:
-        self.queue.remove()
         os.close(self.doorbell.fd)
         if self._is_open:
             self.file.close()
+        if self.lease.fd >= 0:
+            self.tokens.remove()
+            self.lease.release()
+
+    @property
+    def queue(self) -> MessageQueue:
+        return self.tokens.queue
+
+    def die(self) -> None:
+        """End as a master does that is killed: the kernel gives its lease free."""
+        os.close(self.lease.fd)
+        self.lease.fd = -1
 
     def stop(self, *, discard: bool = False) -> int:
         """End as a master does; how many tasks are kept."""
         self._is_open = False
-        return self.recovery.close(self.folder / "ids", discard=discard)
+        kept = self.recovery.close(self.folder / "ids", discard=discard)
+        self.lease.release()
+        return kept
 
     def someone(
         self, role: Role, number: int = 0, *, standing: Standing = Standing.SERVING
@@ -98,7 +117,8 @@ class Service:
         arena.become(row, incarnation)
         own = Inbox(self.ipc, row, incarnation)
         self._stack.callback(own.close)
-        shared = Shared(arena, self.queue, self.doorbell, self.post, self.scoreboard)
+        tokens = Tokens(self.tokens.key)
+        shared = Shared(arena, tokens, self.doorbell, self.post, self.scoreboard)
         results: list[tuple[int, object, str | None]] = []
 
         def on_result(ref: TaskRef, value: object, error: str | None) -> None:
@@ -172,3 +192,22 @@ class Me:
 def serving(folder: Path, slots: int = SLOTS) -> Iterator[Service]:
     with ExitStack() as stack:
         yield Service(folder, stack, slots)
+
+
+def accepted(service: Service, worker: Someone, *, seat: int = -1) -> int:
+    """A task in the arena, its token out of the queue: somebody has it in hand."""
+    token = worker.dispatcher.dispatch(wire.pack("work"), seat=seat).id
+    service.queued()
+    service.rings()
+    return token
+
+
+def claim(tasker: Someone, token: int) -> None:
+    tasker.cells[Cell.CURRENT] = token
+    assert tasker.arena.claim(token) is not None
+
+
+def finish(tasker: Someone, token: int) -> None:
+    """Run a task, and die before its dispatcher is told."""
+    claim(tasker, token)
+    tasker.arena.finish(token, wire.pack("result"), failed=False)

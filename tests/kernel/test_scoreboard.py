@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -36,7 +37,7 @@ def test_who_sits_in_a_row_is_seen_by_every_process(board: Scoreboard) -> None:
     largest = Seat(15, 2**32 - 1, 2**22, 2**31, Role.TASK, 511, Standing.LEAVING)
     for each in (seat(1, Role.BASE), seat(2, Role.WORKER, 7, 3), largest):
         board.seat(each)
-        assert told(lambda row=each.row: board.look(row)) == repr(each)
+        assert told(partial(board.look, each.row)) == repr(each)
 
 
 def test_a_change_of_standing_keeps_everything_else(board: Scoreboard) -> None:
@@ -99,22 +100,19 @@ def test_who_does_not_serve_is_not_found(board: Scoreboard, standing: Standing) 
     assert found.row == 2
 
 
-@pytest.mark.xfail(raises=ValueError, reason="FAULT: look() makes Role(0) of a row that is empty")
 def test_an_emptied_row_is_nobodys_and_hides_no_other(board: Scoreboard) -> None:
     board.seat(seat(1))
     board.seat(seat(2, Role.WORKER))
     board.clear(1)
     assert [each.row for each in board.seats()] == [2]
     assert board.find(Role.WORKER, 0, 1) == seat(2, Role.WORKER)
-    assert board.look(1).standing is Standing.EMPTY
+    assert board.look(1) is None
 
 
-@pytest.mark.xfail(raises=ValueError, reason="FAULT: the same, of a row that is just being filled")
 def test_a_row_that_was_never_used_can_be_looked_at(board: Scoreboard) -> None:
-    assert board.look(5).standing is Standing.EMPTY
+    assert board.look(5) is None
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="FAULT: a reader beside seat() gets Role(0)")
 def test_readers_beside_the_master_that_fills_rows_see_no_half(board: Scoreboard) -> None:
     """seat() sets the whole word of the standing to 0 before it writes the new one."""
     board.seat(seat(1))
@@ -124,12 +122,8 @@ def test_readers_beside_the_master_that_fills_rows_see_no_half(board: Scoreboard
         while True:
             board.seat(seat(1))
 
-    faults = 0
     with forked(fill) as child:
         assert child.line() == "ready"
-        for _ in range(20_000):
-            try:
-                board.find(Role.TASK, 0, 1)
-            except ValueError:
-                faults += 1
-    assert faults == 0
+        seen = {board.find(Role.TASK, 0, 1) for _ in range(20_000)}
+    assert seen <= {None, seat(1)}
+    assert seat(1) in seen

@@ -189,10 +189,10 @@ def test_both_reasons_to_pause_must_end_before_it_reads_on(service: Service) -> 
 
 
 def test_a_full_buffer_refuses_what_is_sent(service: Service) -> None:
-    service.transport.unsent = LIMIT - 1
-    service.connection.send(b"x" * 5000)  # larger than the rest of the room: taken whole
     service.transport.unsent = LIMIT
-    with pytest.raises(SendBufferFull, match=r"10\.0\.0\.9:5555 has 1000 bytes unsent"):
+    service.connection.send(b"x" * 5000)  # larger than the rest of the room: taken whole
+    service.transport.unsent = LIMIT + 1
+    with pytest.raises(SendBufferFull, match=r"10\.0\.0\.9:5555 has 1001 bytes unsent"):
         service.connection.send(b"y")
     assert service.transport.sent == b"x" * 5000
 

@@ -1,4 +1,4 @@
-"""The rules of lifecycle.py one by one: who is forked, told to serve, stopped or killed, and when."""
+"""The rules of lifecycle.py one by one: who is forked, called, stopped or killed, and when."""
 
 from __future__ import annotations
 
@@ -87,10 +87,6 @@ def test_nothing_that_a_leaving_process_says_brings_it_back() -> None:
         if state in GOING:
             assert after in GOING
     assert (S.SERVING, Event.BECAME_READY) not in TRANSITIONS
-
-
-def test_a_step_without_a_deadline_keeps_the_one_there_is() -> None:
-    assert row(1, worker(0), S.FORKING, 5.0).step(Event.FORKED).deadline == 5.0
 
 
 # ---------------------------------------------------------------- what is forked

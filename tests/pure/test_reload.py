@@ -31,7 +31,12 @@ def booting(roles: tuple[Role, ...] = BOTH) -> Reload:
 
 
 def judged(
-    reload: Reload, table: list[Row], *, now: float = NOW, room: bool = True, counts: Counts = COUNTS
+    reload: Reload,
+    table: list[Row],
+    *,
+    now: float = NOW,
+    room: bool = True,
+    counts: Counts = COUNTS,
 ) -> Verdict:
     return reload.judge(table, counts, now, room=room)
 

@@ -69,7 +69,9 @@ def test_without_task_workers_nobody_waits_for_tasks_that_cannot_run() -> None:
     assert after(asked(), []) == NOTHING
 
 
-@pytest.mark.xfail(reason="FAULT: a crash during a stop ends it with tasks left and time to run them")
+@pytest.mark.xfail(
+    reason="FAULT: a crash during a stop ends it with tasks left and time to run them"
+)
 def test_a_task_worker_that_is_being_replaced_is_waited_for() -> None:
     """The only one crashed during the stop; its successor boots and could run what is queued."""
     booting = row(3, Seat(Role.TASK, 0, 1), State.BOOTING, NOW + 30)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from procd.ipc import wire
@@ -22,9 +22,9 @@ from procd.ipc.wire import MAX_DEPTH, Undecodable
 integers = st.integers(-(2**63), 2**64 - 1)
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 keys = st.none() | st.booleans() | integers | st.floats(allow_nan=False) | texts | st.binary()
-years = {"min_value": dt.datetime(1, 1, 2), "max_value": dt.datetime(9999, 12, 30)}  # noqa: DTZ001
-naive = st.datetimes(**years)
-aware = st.datetimes(**years, timezones=st.timezones())
+FIRST, LAST = dt.datetime(1, 1, 2), dt.datetime(9999, 12, 30)  # noqa: DTZ001
+naive = st.datetimes(FIRST, LAST)
+aware = st.datetimes(FIRST, LAST, timezones=st.timezones())
 leaves = keys | naive
 values = st.recursive(
     leaves,
@@ -38,6 +38,7 @@ def test_what_is_packed_comes_back(value: object) -> None:
     assert wire.unpack(wire.pack(value)) == value
 
 
+@settings(max_examples=30)
 @given(values)
 def test_a_view_of_a_buffer_is_read_like_bytes(value: object) -> None:
     assert wire.unpack(memoryview(wire.pack(value))) == value
@@ -51,6 +52,7 @@ def test_a_naive_datetime_stays_naive(moment: dt.datetime) -> None:
     assert back.tzinfo is None
 
 
+@settings(max_examples=50)
 @given(aware)
 def test_an_aware_datetime_keeps_its_instant_and_comes_in_utc(moment: dt.datetime) -> None:
     back = wire.unpack(wire.pack(moment))
@@ -80,9 +82,7 @@ def test_a_tuple_arrives_as_a_list() -> None:
 
 
 def test_nan_and_infinity_travel() -> None:
-    nan, infinite = wire.unpack(wire.pack([float("nan"), float("-inf")]))  # type: ignore[misc]
-    assert nan != nan  # noqa: PLR0124 - what nan is
-    assert infinite == float("-inf")
+    assert repr(wire.unpack(wire.pack([float("nan"), float("-inf")]))) == "[nan, -inf]"
 
 
 class Colour(enum.IntEnum):
@@ -157,9 +157,7 @@ def test_another_type_is_refused_at_the_call_with_its_name_and_place(value: obje
 
 @pytest.mark.parametrize("key", [(1, 2), dt.datetime(2026, 1, 1), frozenset(), object()])  # noqa: DTZ001
 def test_another_key_is_refused_with_its_name_and_place(key: object) -> None:
-    with pytest.raises(
-        TypeError, match=rf"^data\[0\]: a {type(key).__name__} cannot be a key: "
-    ):
+    with pytest.raises(TypeError, match=rf"^data\[0\]: a {type(key).__name__} cannot be a key: "):
         wire.pack([{key: 1}])
 
 
@@ -214,6 +212,7 @@ def test_damaged_messages_are_a_value_or_undecodable(value: object, data: st.Dat
     reading(bytes(packed))
 
 
+@settings(max_examples=50)
 @given(values)
 def test_a_message_cut_short_or_with_something_behind_is_undecodable(value: object) -> None:
     packed = wire.pack(value)

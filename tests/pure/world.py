@@ -61,6 +61,7 @@ class World:
 
     def settle(self) -> None:
         """Act until nothing is left to do; endless action is an error."""
+        actions: list[Action] = []
         for _ in range(64):
             self._judge()
             actions = plan(self.rows.values(), self.want(), self.held, self.now)

@@ -80,6 +80,7 @@ class Service:
         self.ledger_path = self.root / "ledger"
         self.foreground: subprocess.Popen[bytes] | None = None
         self.keeps_tasks = False  # the test leaves tasks in state_dir on purpose
+        self._address: Address | None = None  # of the first listener, from one start to the next
         self.config = DEFAULTS | config
         self.extra_environment: dict[str, str] = {}
         shutil.copy(APPS / app, self.app_path)
@@ -140,6 +141,8 @@ class Service:
 
     def run(self, *words: str, timeout: float = 60) -> Done:
         """Run one procd command to its end, from a folder that is not the service's."""
+        if words[0] in {"start", "restart"}:
+            self._address = None  # port 0 is another one then
         return subprocess.run(
             self.argv(*words),
             env=self.environment(),
@@ -163,6 +166,7 @@ class Service:
 
     def start_foreground(self, *options: str) -> subprocess.Popen[bytes]:
         """Start in a session of its own; return when it serves."""
+        self._address = None
         with (self.root / "foreground.out").open("wb") as out:
             self.foreground = subprocess.Popen(
                 self.argv("start", "--foreground", *options),
@@ -229,7 +233,9 @@ class Service:
 
     @property
     def address(self) -> Address:
-        return Client.address_of(self.status()["listeners"][0])
+        if self._address is None:
+            self._address = Client.address_of(self.status()["listeners"][0])
+        return self._address
 
     @property
     def port(self) -> int:
@@ -248,6 +254,14 @@ class Service:
     def task(self, expression: str, seconds: float = 15) -> Any:
         """Let a task worker evaluate *expression*; the result as the awaiting worker got it."""
         return self.ask(f"await server.task({expression!r})", seconds)
+
+    def occupy(self, count: int) -> Path:
+        """Hold *count* task workers until the file returned is deleted."""
+        held = self.root / "held"
+        held.touch()
+        self.ask(f"flood('hold(\"{held}\")', 0, {count}) and 0")
+        self.wait_for(lambda: self.status()["tasks"]["running"] == count, 5)
+        return held
 
     # -- the end -------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ def test_clean_service_is_0_and_leaves_nothing(written: Service) -> None:
         ("import os; os._exit(0)\n", "exit"),
         ("import sys; sys.exit()\n", "exit"),
         ("import ctypes; ctypes.string_at(0)\n", "SIGSEGV"),
-        ("while True: pass\n", "boot_timeout"),
+        ("while True: pass\n", "1.5 s"),
         ("x = 1\n", "server"),
         ("server = 7\n", "server"),
     ],

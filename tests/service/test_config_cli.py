@@ -67,7 +67,6 @@ def test_missing_app_is_a_fault(written: Service) -> None:
         ("app: app:server\nlisten: &a [*a]\n", 2),
         ("app: app:server\nworker_num: 1e400\n", 2),
         ("app: app:server\nworker_num: 99999999999999999999\n", 2),
-        ("app: app:server\nlisten: []\n", 2),
         ("app: app:server\nlisten: [tcp://127.0.0.1:99999]\n", 2),
         ("app: app:server\nlisten: ['unix://']\n", 2),
         ("app: app:server\nlisten: ['ftp://127.0.0.1:1']\n", 2),

@@ -41,14 +41,14 @@ def test_worker_and_task_worker_in_a_long_c_call_are_gone_too(service: Service, 
         service.wait_for(lambda: service.status()["tasks"]["running"] == 1, 5)
         pause(0.2)
         kill_master(service)
+    service.start()
 
 
 def test_accepted_tasks_run_after_the_next_start(service: Service) -> None:
-    service.ask("flood('blocking(600)', 0, 2)")
+    held = service.occupy(2)
     service.ask("flood('ran({})', 0, 100)")
     kill_master(service)
-    # The two that hold the task workers run again too: let them end.
-    service.edit("    time.sleep(seconds)\n", "    pass\n")
+    held.unlink()
     service.start()
     service.wait_for(lambda: len(service.runs()) == 100, 10)
     assert service.runs() == dict.fromkeys(range(100), 1)
@@ -83,7 +83,7 @@ def test_queue_of_the_killed_master_is_cleared(service: Service) -> None:
 
 
 def test_damaged_arena_is_set_aside_and_never_trusted(service: Service) -> None:
-    service.ask("flood('blocking(600)', 0, 2)")
+    service.occupy(2)
     service.ask("flood('ran({})', 0, 10)")
     kill_master(service)
     (arena,) = leftovers.arenas(service.root / "state")
@@ -108,10 +108,10 @@ def test_truncated_arena_is_set_aside_too(service: Service) -> None:
 
 
 def test_other_task_slots_after_a_kill_lose_no_task(service: Service) -> None:
-    service.ask("flood('blocking(600)', 0, 2)")
+    held = service.occupy(2)
     service.ask("flood('ran({})', 0, 30)")
     kill_master(service)
-    service.edit("    time.sleep(seconds)\n", "    pass\n")
+    held.unlink()
     service.configure(task_slots=8192)
     service.run("start")
     service.wait_for(lambda: len(service.runs()) == 30, 10)

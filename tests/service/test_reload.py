@@ -95,7 +95,6 @@ def test_kept_connection_is_served_by_its_old_worker_until_the_deadline(serve: S
 
 def test_queued_tasks_of_the_old_generation_run_on_the_new_one(service: Service) -> None:
     service.ask("flood('blocking(0.1) and ran({})', 0, 30)")
-    service.edit("def ran(number", "def ran(number: int, *, generation: int = 2")
     service.reload()
     service.wait_for(lambda: len(service.runs()) == 30, 10)
     assert service.runs() == dict.fromkeys(range(30), 1)

@@ -11,7 +11,7 @@ from tests.service import leftovers
 from tests.service.conftest import Serve
 from tests.service.daemon import Service, pause
 
-LINE = "def spin() -> int:"
+LINE = "def blocking(seconds: float)"  # below what the faults use and override
 # What is put into the app, and the word by which a person recognises the reason.
 FAULTS = {
     "syntax error": ("def (:\n", "SyntaxError"),

@@ -180,4 +180,4 @@ def test_invalid_edit_of_the_config_changes_nothing_and_stands_in_status(
     assert f"{watched.config_path}:1:" in watched.log()
     watched.config_path.write_text(good)
     watched.wait_for(lambda: watched.status()["config"]["error"] is None, 5)
-    assert watched.seats() == before
+    assert serves(watched, "1")

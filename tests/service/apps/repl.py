@@ -199,6 +199,13 @@ async def slowly(seconds: float) -> dict[str, Any]:
     return who()
 
 
+def hold(path: str) -> str:
+    """Keep this process until somebody deletes *path*."""
+    while os.path.exists(path):
+        time.sleep(0.01)
+    return path
+
+
 def blocking(seconds: float) -> dict[str, Any]:
     time.sleep(seconds)
     return who()

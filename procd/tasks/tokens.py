@@ -1,0 +1,64 @@
+"""The token queue as workers and task workers hold it.
+
+A token is 8 bytes; whatever else lies in the queue is dropped and counted. A queue that
+somebody removed is opened again by its key, and until the master has made it anew it
+counts as full and as empty: nothing that was accepted depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from procd.ipc.layout import WORD
+from procd.linux.sysv import MessageQueue, QueueEmpty, QueueError, QueueFull
+
+ALL_PRIORITIES = -9  # the lowest message type up to 9 first
+
+
+class Tokens:
+    """*on_gone* is called when the queue is not there; *on_garbage* for each message dropped."""
+
+    def __init__(self, key: int) -> None:
+        self.key = key
+        self.on_gone: Callable[[], object] = lambda: None
+        self.on_garbage: Callable[[], object] = lambda: None
+        self._queue = MessageQueue.open(key)
+
+    def send(self, token: int, priority: int) -> bool:
+        """Queue a token; False when there is no room now."""
+        try:
+            self._queue.send(WORD.pack(token), priority)
+        except QueueFull:
+            return False
+        except QueueError:
+            return self._reopen() and self.send(token, priority)
+        return True
+
+    def receive(self) -> int | None:
+        """Take the next token off, of the most urgent; None when there is none."""
+        while True:
+            try:
+                data, _ = self._queue.receive(ALL_PRIORITIES)
+            except QueueEmpty:
+                return None
+            except QueueError:
+                if self._reopen():
+                    continue
+                return None
+            if len(data) == WORD.size:
+                token: int = WORD.unpack(data)[0]
+                return token
+            self.on_garbage()
+
+    def _reopen(self) -> bool:
+        """Open the queue by its key if it is another one by now."""
+        old = self._queue.id
+        try:
+            self._queue = MessageQueue.open(self.key)
+        except QueueError:
+            self.on_gone()
+            return False
+        if self._queue.id == old:  # it is there, and refuses us
+            self.on_gone()
+            return False
+        return True
