@@ -169,5 +169,10 @@ class Arena:
         self._set_word(slot, words.pack(SlotState.DONE, word.attempt, self.row, word.epoch))
         recordlock.unlock(self.fd, slot)
 
+    def dispatcher(self, token: int) -> tuple[int, int]:
+        """Return row and incarnation of who owns a token's slot."""
+        chunk = words.slot_of(token) // self.layout.chunk_slots
+        return lay.owner_of(self._words[self.layout.chunk_at(chunk) // 8])
+
     def _meta(self, at: int) -> Meta:
         return Meta.unpack(self.map[at : at + lay.META_BYTES], self.layout)

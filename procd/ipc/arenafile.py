@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 from array import array
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from procd.ipc.layout import Damaged, Layout, Meta
 from procd.ipc.words import SlotState, Writer
 from procd.linux import recordlock
 
+LOCK_TRIES = 100  # the master waits for nobody
 _LIVE = (SlotState.QUEUED, SlotState.ADDRESSED, SlotState.RUNNING)
 
 
@@ -85,6 +87,7 @@ class ArenaFile:
         except OSError as error:
             raise StartFailed(f"cannot open the task arena {path}: {error.strerror}") from None
         try:
+            _check_kind(fd)
             layout = Layout.read(os.pread(fd, lay.PAGE, 0), os.fstat(fd).st_size)
             arena = cls(path, fd, layout)
             arena._check_states()
@@ -106,6 +109,11 @@ class ArenaFile:
     def owners(self) -> array[int]:
         """Return the chunk table."""
         return array("Q", os.pread(self.fd, self.layout.chunks * 8, lay.PAGE))
+
+    def owner(self, number: int) -> int:
+        """Return the owner word of the chunk that a slot is in."""
+        at = self.layout.chunk_at(number // self.layout.chunk_slots)
+        return array("Q", os.pread(self.fd, 8, at))[0]
 
     def slot(self, number: int) -> Slot:
         return Slot(number, *words.unpack(self._words(number, 1)[0]))
@@ -151,18 +159,23 @@ class ArenaFile:
         words.check(old, new, Writer.MASTER)
         os.pwrite(self.fd, lay.WORD.pack(new), self.layout.word_at(slot.number))
 
-    def requeue(self, slot: Slot, attempt: int) -> None:
-        """Let a task whose process is dead run again.
+    def requeue(self, slot: Slot, attempt: int) -> bool:
+        """Let a task whose process is dead run again; False to be tried again.
 
         Under the slot's lock: who claims by a doubled token must not see half of the word.
         Such a one holds the lock for microseconds, and then drops the token.
         """
-        while not recordlock.try_lock(self.fd, slot.number):
+        for _ in range(LOCK_TRIES):
+            if recordlock.try_lock(self.fd, slot.number):
+                break
             os.sched_yield()
+        else:
+            return False
         try:
             self.move(slot, SlotState.QUEUED, attempt)
         finally:
             recordlock.unlock(self.fd, slot.number)
+        return True
 
     def unaddress(self, slot: Slot) -> bool:
         """Let any task worker have an addressed task; False when it is running by now."""
@@ -213,6 +226,11 @@ def set_aside(path: Path, now: float | None = None) -> Path:
     aside = path.with_name(f"{path.name}.damaged-{stamp}-{os.getpid()}")
     path.rename(aside)
     return aside
+
+
+def _check_kind(fd: int) -> None:
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise Damaged("it is no regular file")
 
 
 def live(slots: Iterator[Slot]) -> list[Slot]:

@@ -11,7 +11,9 @@ and counted. A child may block in a send, for the master always reads.
 from __future__ import annotations
 
 import os
+import select
 import socket
+from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -74,15 +76,20 @@ class Channel:
 
         Raises Closed at the end.
         """
-        flags = socket.MSG_CMSG_CLOEXEC | (0 if block else socket.MSG_DONTWAIT)
+        flags = 0 if block else socket.MSG_DONTWAIT
         try:
-            data, fds, _, _ = socket.recv_fds(self.socket, MAX_MESSAGE_BYTES, MAX_FDS, flags)
+            data, fds = self._receive(flags)
         except (BlockingIOError, InterruptedError):
             return None
         except ConnectionResetError:
             raise Closed from None
         if not data:
-            raise Closed
+            for fd in fds:
+                os.close(fd)
+            if self._is_over():
+                raise Closed
+            self.bad += 1
+            return None
         try:
             message = wire.unpack(data)
         except wire.Undecodable:
@@ -95,6 +102,27 @@ class Channel:
         for fd in fds:
             os.close(fd)
         return None
+
+    def _receive(self, flags: int) -> tuple[bytes, list[int]]:
+        # Not socket.recv_fds: it ignores its flags.
+        room = socket.CMSG_SPACE(MAX_FDS * array("i").itemsize)
+        flags |= socket.MSG_CMSG_CLOEXEC
+        try:
+            data, ancillary, _, _ = self.socket.recvmsg(MAX_MESSAGE_BYTES, room, flags)
+        except ConnectionResetError:
+            # The other end died with orders unread; what it had said stands behind that.
+            data, ancillary, _, _ = self.socket.recvmsg(MAX_MESSAGE_BYTES, room, flags)
+        fds = array("i")
+        for level, kind, packed in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(packed[: len(packed) - len(packed) % fds.itemsize])
+        return data, list(fds)
+
+    def _is_over(self) -> bool:
+        """Tell an empty message from the end."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        return any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0))
 
     def close(self) -> None:
         self.socket.close()

@@ -120,6 +120,11 @@ def owner_word(row: int, incarnation: int) -> int:
     return incarnation << 16 | row << 1 | 1 if incarnation else NOBODY
 
 
+def owner_of(word: int) -> tuple[int, int]:
+    """Return row and incarnation of an owner word."""
+    return word >> 1 & words.MAX_ROWS - 1, word >> 16
+
+
 NAMED = 1  # a flag of a Meta
 
 

@@ -5,7 +5,8 @@ the sender sees the error and not some process later. Never pickle: bytes from o
 are data.
 
 MessagePack has no tuple: a tuple arrives as a list. Datetimes keep their instant; aware
-ones arrive in UTC, naive ones naive.
+ones arrive in UTC, naive ones naive. File names that are no UTF-8 travel as Python has them
+(os.fsdecode).
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def pack(value: object) -> bytes:
     if type(value) not in _PLAIN:
         _check(value, "data", 0)
     try:
-        packed: bytes = msgpack.packb(value, default=_extend, datetime=True)
+        packed: bytes = msgpack.packb(
+            value, default=_extend, datetime=True, unicode_errors="surrogateescape"
+        )
     except (OverflowError, ValueError) as error:
         raise TypeError(f"not representable in MessagePack: {error}") from None
     return packed
@@ -68,11 +71,21 @@ def _check(value: object, where: str, depth: int) -> None:
         for index, item in enumerate(value):
             if type(item) not in _PLAIN:
                 _check(item, f"{where}[{index}]", depth + 1)
-    elif not isinstance(value, (*_PLAIN, dt.datetime)):
+    elif isinstance(value, dt.datetime):
+        _check_instant(value, where)
+    elif not isinstance(value, _PLAIN):
         raise TypeError(
             f"{where}: a {type(value).__name__} cannot be sent; allowed: None, bool, int, float, "
             "str, bytes, list, tuple, dict, datetime"
         )
+
+
+def _check_instant(value: dt.datetime, where: str) -> None:
+    try:
+        if value.tzinfo is not None:
+            value.astimezone(dt.UTC)
+    except OverflowError:
+        raise TypeError(f"{where}: {value} is outside of UTC's calendar") from None
 
 
 def _extend(value: object) -> object:

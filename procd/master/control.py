@@ -49,12 +49,16 @@ class Control:
             self._socket.close()
             raise StartFailed(f"cannot make the control socket {path}: {error.strerror}") from None
         self._socket.setblocking(False)
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         loop.read(self._socket, self._accept)
 
     def _accept(self) -> None:
         try:
             sock, _ = self._socket.accept()
-        except OSError:
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._turn_away(error)
             return
         sock.setblocking(False)
         found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
@@ -65,6 +69,14 @@ class Control:
             sock.close()
             return
         self._clients.add(_Client(sock, self))
+
+    def _turn_away(self, error: OSError) -> None:
+        """No descriptor is left: give the spare one for the client to be told to go."""
+        logs.error("control not accepted", why=error.strerror, cure="raise LimitNOFILE")
+        os.close(self._spare)
+        with suppress(OSError):
+            self._socket.accept()[0].close()
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def serve(self, line: bytes, reply: Reply) -> bool:
         """Answer one line; False if it was no request."""
@@ -91,6 +103,7 @@ class Control:
             client.close()
         self._loop.forget(self._socket)
         self._socket.close()
+        os.close(self._spare)
         with suppress(OSError):
             os.unlink(self.path)
 

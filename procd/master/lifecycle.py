@@ -216,7 +216,7 @@ def next_deadline(
     """Return when plan() could say something new by time alone; inf = never."""
     table = list(rows)
     due = [_due(row) for row in table if row.state is not State.KILLED]
-    due += [held[seat].not_before for seat in _wanted(table, want) if seat in held]
+    due += [held[seat].not_before for seat in _forkable(table, want) if seat in held]
     return min((at for at in due if at > now or at == -inf), default=inf)
 
 
@@ -248,14 +248,18 @@ def _wanted(table: list[Row], want: Want) -> Iterator[Seat]:
 def _missing(
     table: list[Row], want: Want, held: Mapping[Seat, Backoff], now: float
 ) -> Iterator[Action]:
+    for seat in _forkable(table, want):
+        if seat not in held or now >= held[seat].not_before:
+            yield Fork(seat)
+
+
+def _forkable(table: list[Row], want: Want) -> Iterator[Seat]:
+    """Yield the wanted seats for which somebody is there to fork them."""
     ready = {row.seat for row in table if row.state in (State.READY, *UP)}
     for seat in _wanted(table, want):
         source = forked_from(seat)
-        if source is not None and source not in ready:
-            continue
-        if seat in held and now < held[seat].not_before:
-            continue
-        yield Fork(seat)
+        if source is None or source in ready:
+            yield seat
 
 
 def forked_from(seat: Seat) -> Seat | None:
@@ -304,5 +308,5 @@ def _crowding(table: list[Row], want: Want, now: float) -> Iterator[Action]:
 
 def draining_generations(rows: Iterable[Row], want: Want) -> list[int]:
     """Return the generations of which nothing is wanted but something still drains."""
-    going = {row.seat.generation for row in rows if row.state in GOING and row.seat.role in SEATED}
+    going = {row.seat.generation for row in rows if row.state is State.DRAINING}
     return sorted(going - want.generations)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Protocol
 
+LONGEST_SECONDS = 86400.0
 Callback = Callable[[], None]
 
 
@@ -51,7 +52,9 @@ class Loop:
 
     def wait(self, seconds: float) -> tuple[set[int], list[Callback]]:
         """Wait at most so long (inf = for ever); return signals and callbacks that are due."""
-        found = self._selector.select(None if seconds == inf else max(0.0, seconds))
+        # epoll_wait(2) takes 2**31 ms at most; a config may say a year.
+        limit = None if seconds == inf else min(max(0.0, seconds), LONGEST_SECONDS)
+        found = self._selector.select(limit)
         signums: set[int] = set()
         callbacks = []
         for key, _ in found:

@@ -184,7 +184,8 @@ class Master:
         for _ in range(ROUNDS):
             rows = service.processes.rows()
             if service.stopping.is_asked:
-                service.stopping.advance(rows, service.recovery.arena.count, now)
+                serving, count = service.generations.want(), service.recovery.arena.count
+                service.stopping.advance(rows, serving, count, now)
             else:
                 self._guard(lambda: service.generations.advance(now))
             rows = service.processes.rows()

@@ -180,8 +180,10 @@ class Processes:
             process.pidfd = -1  # it is gone; its status comes, or is here
         if process.row.state is State.KILLED:
             self._signal(process)
-        if pid in self._statuses:
-            self._died(process, self._statuses.pop(pid))
+        status = self._statuses.pop(pid, 0)
+        # With a pidfd it is still there to be reaped, and that status was an earlier owner's.
+        if process.pidfd < 0:
+            self._died(process, status)
 
     def _closed(self, process: Process) -> None:
         """The channel has ended: its process leaves, and is reaped; or was never forked."""
@@ -309,6 +311,8 @@ class Processes:
                 return
             if packet is None:
                 return
+            for fd in packet.fds:
+                os.close(fd)
             if packet.kind != "forked":
                 self._on_packet(process, packet)
 

@@ -20,7 +20,7 @@ from procd.ipc import arenafile, inbox, layout, wire, words
 from procd.ipc.arenafile import ArenaFile, Slot
 from procd.ipc.doorbell import Doorbell
 from procd.ipc.inbox import Gone, Post
-from procd.ipc.layout import Damaged, Meta
+from procd.ipc.layout import Damaged
 from procd.ipc.scoreboard import TAKING, Cell, Role, Scoreboard, Seat
 from procd.ipc.words import SlotState
 from procd.linux.sysv import QueueError, QueueFull
@@ -28,6 +28,7 @@ from procd.master import inheritance
 from procd.master.tokenqueue import TokenQueue
 
 RETRY_SECONDS = 0.005
+PRIORITIES = range(1, 10)  # message types of tokens
 SWEEP_SECONDS = (0.05, 1.0)  # first and longest pause between looks at orphaned chunks
 
 
@@ -62,6 +63,7 @@ class Recovery:
         self._post = post
         self._token_queue = tokens
         self._tokens: dict[int, None] = {}  # to be sent when the queue has room, in order
+        self._unlocked: list[Slot] = []  # to be queued when somebody lets go of their lock
         self._addressed: list[Slot] = []  # to be told to a seat when somebody sits there
         self._pause = SWEEP_SECONDS[0]
         self.next_retry: float | None = None
@@ -107,8 +109,7 @@ class Recovery:
             self._queue_again(self.arena.in_use())
         elif current:
             self._left_in_hand(words.slot_of(current), row, how, blame=blame)
-        if seat.role is Role.TASK:
-            self.readdress()
+        self.readdress()
         self._orphan(layout.owner_word(row, seat.incarnation))
         self.retry(now)
         self._schedule_sweep(now)
@@ -132,36 +133,32 @@ class Recovery:
                 self._give_up(slot, how)
                 return
             self.totals.retried += 1
-            self.arena.requeue(slot, _next(slot))
-            self._tokens[slot.token] = None
+            if self.arena.requeue(slot, _next(slot)):
+                self._tokens[slot.token] = None
+            else:
+                self._unlocked.append(slot)
             logs.warning("task runs again", id=slot.token, attempt=slot.attempt + 2, because=how)
 
     def _give_up(self, slot: Slot, how: str) -> None:
         self.totals.dead += 1
-        text = f"its process died {self.max_attempts} times (task_max_attempts); last {how}"
-        try:
-            meta = self.arena.meta(slot.number)
-            data = self.arena.payload(slot.number, meta)
-            self.arena.fail(slot, wire.pack([text[: self.arena.layout.slot_bytes // 4], ""]))
-        except Damaged as damaged:
-            logs.error("task damaged", id=slot.token, why=damaged)
-            return
+        text = f"given up after {slot.attempt + 1} attempts (task_max_attempts), the last: {how}"
+        data = b""
+        with suppress(Damaged):
+            data = self.arena.payload(slot.number, self.arena.meta(slot.number))
+        self.arena.fail(slot, wire.pack([text[: self.arena.layout.slot_bytes // 4], ""]))
         logs.error("task dead", id=slot.token, why=text, data=repr(_value(data))[:500])
         self._tell(slot)
 
     def _tell(self, slot: Slot) -> None:
         """Tell a dispatcher of a result; if its inbox is full it looks for itself."""
-        with suppress(Damaged):
-            meta: Meta = self.arena.meta(slot.number)
-            datagram = inbox.hint(slot.token)
+        row, incarnation = layout.owner_of(self.arena.owner(slot.number))
+        datagram = inbox.hint(slot.token)
+        with suppress(InboxFull, Gone):  # what is gone has its chunks swept
             try:
-                self._post.send(meta.src_row, meta.src_incarnation, datagram)
+                self._post.send(row, incarnation, datagram)
             except InboxFull:
-                self._scoreboard.set(meta.src_row, Cell.MISSED, 1)
-                with suppress(InboxFull, Gone):
-                    self._post.send(meta.src_row, meta.src_incarnation, datagram)
-            except Gone:
-                pass  # swept
+                self._scoreboard.set(row, Cell.MISSED, 1)
+                self._post.send(row, incarnation, datagram)
 
     def _orphan(self, owner: int) -> None:
         for chunk, word in enumerate(self.arena.owners()):
@@ -193,13 +190,18 @@ class Recovery:
 
     def retry(self, now: float) -> None:
         """Send what waits for room; call again at next_retry."""
+        for slot in self._unlocked:
+            if self.arena.requeue(slot, _next(slot)):
+                self._tokens[slot.token] = None
+        self._unlocked = [slot for slot in self._unlocked if slot.token not in self._tokens]
         for token in list(self._tokens):
             if self._is_queued(token) and not self._send(token):
                 break
             del self._tokens[token]
         self._addressed = [slot for slot in self._addressed if not self._address(slot)]
-        waits = self._tokens or self._addressed
-        self.next_retry = now + RETRY_SECONDS * (1 if self._tokens else 10) if waits else None
+        soon = self._tokens or self._unlocked
+        pause = RETRY_SECONDS if soon else 10 * RETRY_SECONDS
+        self.next_retry = now + pause if soon or self._addressed else None
 
     def _is_queued(self, token: int) -> bool:
         slot = self.arena.slot(words.slot_of(token))
@@ -207,7 +209,7 @@ class Recovery:
 
     def _send(self, token: int) -> bool:
         try:
-            self._token_queue.queue.send(layout.WORD.pack(token), 5)
+            self._token_queue.queue.send(layout.WORD.pack(token), self._priority(token))
         except QueueFull:
             return False
         except QueueError:
@@ -218,10 +220,19 @@ class Recovery:
         self.doorbell.ring()
         return True
 
+    def _priority(self, token: int) -> int:
+        with suppress(Damaged):
+            priority = self.arena.meta(words.slot_of(token)).priority
+            if priority in PRIORITIES:
+                return priority
+        return PRIORITIES[-1]
+
     def _address(self, slot: Slot) -> bool:
         if self.arena.slot(slot.number) != slot:
             return True
-        number = self.arena.meta(slot.number).dst_worker_id
+        number = words.MAX_ROWS  # of no seat: a damaged one goes to any, who says so
+        with suppress(Damaged):
+            number = self.arena.meta(slot.number).dst_worker_id
         if number >= self._scoreboard.counts()[1]:
             if self.arena.unaddress(slot):
                 self._tokens[slot.token] = None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import inf
 
 from procd.ipc.scoreboard import Role
-from procd.master.lifecycle import Row, State, Want
+from procd.master.lifecycle import Row, Want
 
 LOOK_SECONDS = 0.05  # between two looks whether tasks are left
 
@@ -39,7 +39,11 @@ class Stopping:
         return Want(tasks, serving.max_draining)
 
     def advance(
-        self, rows: Iterable[Row], count: Callable[[], tuple[int, int]], now: float
+        self,
+        rows: Iterable[Row],
+        serving: Want,
+        count: Callable[[], tuple[int, int]],
+        now: float,
     ) -> None:
         """Let the task workers go once nobody needs them. *count* = tasks queued, running."""
         if self._tasks_may_go:
@@ -48,8 +52,7 @@ class Stopping:
         if any(row.seat.role is Role.WORKER for row in table) and now < self.deadline:
             return
         can_run = any(
-            row.seat.role is Role.TASK and row.state in (State.CALLED, State.SERVING)
-            for row in table
+            share.role is Role.TASK and share.count for share in self.want(serving).shares
         )
         if now >= self.deadline or self.discards or not can_run or count() == (0, 0):
             self._tasks_may_go = True

@@ -18,6 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from os import fork as os_fork  # bound before an app could patch it (gevent does)
 from typing import NoReturn
 
@@ -42,6 +43,7 @@ def fork(body: Callable[[], int], keep: Collection[int]) -> int:
     All descriptors but 0-2, the log's and *keep* are closed in it. Raises OSError if the
     kernel refuses.
     """
+    _flush()
     old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os_fork()
@@ -64,28 +66,33 @@ def fork_for_master(
     while it was imported is its processes' too. A failure to fork ends the channel. Returns
     in the caller only.
     """
+    _flush()
     old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         intermediate = os_fork()
         if intermediate:
-            os.waitpid(intermediate, 0)
+            with suppress(ChildProcessError):  # an app that ignores SIGCHLD has it reaped
+                os.waitpid(intermediate, 0)
             return
-        pid = 0
-        try:
-            pid = os_fork()
-            if pid:
+        _fork_again(close, channel)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+    _run(lambda: _adopted_by(master, body))
+
+
+def _fork_again(close: Collection[int], channel: Channel) -> None:
+    """In the intermediate: fork, tell the pid and leave. Returns in the child only."""
+    try:
+        pid = os_fork()
+        if pid:
+            with suppress(Exception):  # untold, it reaches the master by its reaping
                 channel.send("forked", {"pid": pid})
-        finally:
-            if pid:  # also after a failed send: the pid reaches the master by its reaping
-                os._exit(0)
+            os._exit(0)
         _enter()
         for fd in close:
             os.close(fd)
     except OSError:
         os._exit(SOFTWARE_ERROR)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, old)
-    _run(lambda: _adopted_by(master, body))
 
 
 def _enter() -> None:
@@ -127,13 +134,16 @@ def _run(body: Callable[[], int]) -> NoReturn:
     try:
         status = body()
     except SystemExit as leave:
-        status = leave.code if isinstance(leave.code, int) else 1
+        status = 0 if leave.code is None else leave.code if isinstance(leave.code, int) else 1
     except BaseException:  # noqa: BLE001 - the process's last handler; it leaves below
         traceback.print_exc()
     finally:
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        except (OSError, ValueError):
-            pass
+        _flush()
         os._exit(status)
+
+
+def _flush() -> None:
+    """Write what was printed: a forked child would print its parent's buffer once more."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()

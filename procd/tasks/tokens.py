@@ -8,6 +8,7 @@ counts as full and as empty: nothing that was accepted depends on it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from procd.ipc.layout import WORD
 from procd.linux.sysv import MessageQueue, QueueEmpty, QueueError, QueueFull
@@ -22,12 +23,14 @@ class Tokens:
         self.key = key
         self.on_gone: Callable[[], object] = lambda: None
         self.on_garbage: Callable[[], object] = lambda: None
-        self._queue = MessageQueue.open(key)
+        self._queue: MessageQueue | None = None
+        with suppress(QueueError):  # gone just now: opened when it is used
+            self._queue = MessageQueue.open(key)
 
     def send(self, token: int, priority: int) -> bool:
         """Queue a token; False when there is no room now."""
         try:
-            self._queue.send(WORD.pack(token), priority)
+            self._open().send(WORD.pack(token), priority)
         except QueueFull:
             return False
         except QueueError:
@@ -38,7 +41,7 @@ class Tokens:
         """Take the next token off, of the most urgent; None when there is none."""
         while True:
             try:
-                data, _ = self._queue.receive(ALL_PRIORITIES)
+                data, _ = self._open().receive(ALL_PRIORITIES)
             except QueueEmpty:
                 return None
             except QueueError:
@@ -50,15 +53,17 @@ class Tokens:
                 return token
             self.on_garbage()
 
+    def _open(self) -> MessageQueue:
+        if self._queue is None:
+            self._queue = MessageQueue.open(self.key)
+        return self._queue
+
     def _reopen(self) -> bool:
         """Open the queue by its key if it is another one by now."""
-        old = self._queue.id
-        try:
+        old, self._queue = self._queue, None
+        with suppress(QueueError):
             self._queue = MessageQueue.open(self.key)
-        except QueueError:
-            self.on_gone()
-            return False
-        if self._queue.id == old:  # it is there, and refuses us
-            self.on_gone()
+        if self._queue is None or (old is not None and self._queue.id == old.id):
+            self.on_gone()  # or it is there, and refuses us
             return False
         return True

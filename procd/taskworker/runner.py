@@ -89,8 +89,14 @@ class Runner:
         try:
             claimed = self._shared.arena.claim(token)
         except Damaged as damaged:
+            # Claimed, but not readable: its dispatcher is told by the chunk's owner.
             logs.error("task damaged", id=token, why=damaged)
-            return False
+            failure = _failure(f"its slot is damaged: {damaged}", "", self.limit)
+            self._shared.arena.finish(token, failure, failed=True)
+            self._cells[FAILED] += 1
+            tell(self._shared, *self._shared.arena.dispatcher(token), token)
+            self._cells[CURRENT] = 0
+            return None
         if claimed is None:
             self._cells[CURRENT] = 0
             return False

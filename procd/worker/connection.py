@@ -79,6 +79,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         self._is_closing = True
+        self._unread.clear()
         if self._transport is not None:
             self._transport.close()
 

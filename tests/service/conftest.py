@@ -57,6 +57,26 @@ def service(serve: Serve) -> Service:
     return serve()
 
 
+@pytest.fixture(scope="module")
+def of_the_module() -> Iterator[Service]:
+    """One service for all tests of a file that only ask and never break it."""
+    service = Service()
+    try:
+        yield service.start()
+    except BaseException:
+        service.destroy()
+        raise
+    service.close()
+
+
+@pytest.fixture
+def shared(of_the_module: Service) -> Service:
+    """The file's service, with an empty ledger. For a test that leaves it as it found it."""
+    _services[:] = [of_the_module]
+    of_the_module.ledger_path.unlink(missing_ok=True)
+    return of_the_module
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,  # noqa: ARG001 - the hook's signature

@@ -16,6 +16,11 @@ from tests.service.daemon import Service, pause
 BLOCK = 65536
 
 
+@pytest.fixture
+def service(shared: Service) -> Service:
+    return shared
+
+
 def rss_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
 

@@ -17,6 +17,11 @@ from tests.service.conftest import Serve
 from tests.service.daemon import Service, scaled
 
 
+@pytest.fixture
+def service(shared: Service) -> Service:
+    return shared
+
+
 def control_socket(service: Service) -> Path:
     (path,) = [p for p in service.run_dir.iterdir() if p.is_socket()]
     return path
@@ -74,6 +79,7 @@ def test_another_user_is_refused_even_if_the_socket_lets_him_in(service: Service
     path = control_socket(service)
     path.chmod(0o666)
     connect_as_nobody(path)
+    path.chmod(0o600)
     assert service.ask("VERSION") == "1"
     assert service.is_running()
 
@@ -153,7 +159,8 @@ def test_random_datagrams_to_the_inboxes_stop_nothing(service: Service) -> None:
     assert service.seats() == before
 
 
-def test_garbage_in_the_task_queue_stops_nothing(service: Service) -> None:
+def test_garbage_in_the_task_queue_stops_nothing(serve: Serve) -> None:
+    service = serve()
     import sysv_ipc
 
     rng = random.Random(3)
@@ -189,8 +196,7 @@ def test_status_for_a_person_names_what_matters(service: Service) -> None:
     assert len(text.splitlines()) < 40
 
 
-def test_status_never_fails_while_the_service_changes(serve: Serve) -> None:
-    service = serve()
+def test_status_never_fails_while_the_service_changes(service: Service) -> None:
     reload = subprocess.Popen(service.argv("reload"), env=service.environment())
     while reload.poll() is None:
         assert service.status()["state"] == "running"

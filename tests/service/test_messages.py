@@ -10,6 +10,11 @@ from tests.service.daemon import Service
 IDS = range(4)  # two workers, two task workers
 
 
+@pytest.fixture
+def service(shared: Service) -> Service:
+    return shared
+
+
 def from_worker(service: Service, seat: int, expression: str) -> object:
     """Evaluate in the worker of that seat: connect until it is the one that accepts."""
     for _ in range(200):

@@ -13,6 +13,11 @@ from tests.service.conftest import Serve
 from tests.service.daemon import Service
 
 
+@pytest.fixture
+def service(shared: Service) -> Service:
+    return shared
+
+
 @pytest.mark.short
 def test_pid_files_name_master_and_workers_in_the_order_of_ids(service: Service) -> None:
     status = service.status()
@@ -21,7 +26,8 @@ def test_pid_files_name_master_and_workers_in_the_order_of_ids(service: Service)
     assert service.seats() == [pid for _, pid in by_id]
 
 
-def test_worker_pid_file_stays_true(service: Service) -> None:
+def test_worker_pid_file_stays_true(serve: Serve) -> None:
+    service = serve()
     service.reload()
     service.wait_for(lambda: service.seats() == ready_by_id(service), 2)
     service.kill(service.seats()[1])
@@ -129,7 +135,8 @@ def test_pid_files_are_not_for_others_to_write(service: Service) -> None:
         assert not mode & 0o022
 
 
-def test_deleted_pid_file_is_no_second_service(service: Service) -> None:
+def test_deleted_pid_file_is_no_second_service(serve: Serve) -> None:
+    service = serve()
     (service.run_dir / "master.pid").unlink()
     done = service.run("start")
     assert done.returncode == 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from bench.load import Load, Plan
 from tests.service import leftovers
-from tests.service.conftest import Serve
-from tests.service.daemon import Service, pause
+from tests.service.daemon import Service, pause, serving
 
 LINE = "def blocking(seconds: float)"  # below what the faults use and override
 # What is put into the app, and the word by which a person recognises the reason.
@@ -41,10 +41,19 @@ FAULTS = {
 }
 
 
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[Service]:
+    with serving(boot_timeout=1.5) as service:
+        yield service
+
+
 @pytest.mark.parametrize("fault", FAULTS)
-def test_refused_with_its_reason_and_the_next_good_save_serves(serve: Serve, fault: str) -> None:
+def test_refused_with_its_reason_and_the_next_good_save_serves(
+    impatient: Service, fault: str
+) -> None:
+    service = impatient
     source, reason = FAULTS[fault]
-    service = serve(boot_timeout=1.5)
+    version = service.ask("VERSION")
     seats = service.seats()
     with Load(service.address, Plan(new=4, kept=2)) as load:
         service.edit(LINE, source + LINE)
@@ -57,9 +66,9 @@ def test_refused_with_its_reason_and_the_next_good_save_serves(serve: Serve, fau
         assert reason in (status["reload"]["error"] or "")
         assert service.seats() == seats
         service.edit(source + LINE, LINE)
-        service.edit('VERSION = "1"', 'VERSION = "2"')
+        service.edit(f'VERSION = "{version}"', f'VERSION = "{version}1"')
         service.reload()
-        assert service.ask("VERSION") == "2"
+        assert service.ask("VERSION") == f"{version}1"
     assert load.tally.failures == []
     assert service.status()["reload"]["state"] == "ok"
     assert leftovers.zombies(service.master) == set()
