@@ -71,7 +71,12 @@ def _check(value: object, where: str, depth: int) -> None:
         for index, item in enumerate(value):
             if type(item) not in _PLAIN:
                 _check(item, f"{where}[{index}]", depth + 1)
-    elif isinstance(value, dt.datetime):
+    else:
+        _check_leaf(value, where)
+
+
+def _check_leaf(value: object, where: str) -> None:
+    if isinstance(value, dt.datetime):
         _check_instant(value, where)
     elif not isinstance(value, _PLAIN):
         raise TypeError(

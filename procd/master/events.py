@@ -11,7 +11,7 @@ from procd.ipc.scoreboard import Role
 from procd.master import status
 from procd.master.generations import BOTH
 from procd.master.lifecycle import GOING, SEATED, Backoff, Event, Row, State
-from procd.master.processes import Death, Process
+from procd.master.process import Death, Process
 from procd.master.service import Service
 from procd.service import sdnotify
 

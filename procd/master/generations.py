@@ -18,7 +18,8 @@ from procd.ipc.channel import Packet
 from procd.ipc.scoreboard import Role
 from procd.master.configreader import ConfigReader
 from procd.master.lifecycle import UP, State, Want, draining_generations
-from procd.master.processes import Death, Process, Processes
+from procd.master.process import Death, Process
+from procd.master.processes import Processes
 from procd.master.reload import ACK_SECONDS, Counts, Phase, Reload, Verdict
 
 BOTH = (Role.WORKER, Role.TASK)

@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 
 from procd import logs
@@ -22,31 +22,11 @@ from procd.ipc.scoreboard import Role, Scoreboard, Standing
 from procd.ipc.scoreboard import Seat as Sitting
 from procd.master.lifecycle import Backoff, Event, Row, Seat, State
 from procd.master.loop import Loop
+from procd.master.process import Death, Process, describe
 from procd.spawn import child
 from procd.spawn.context import Origin
 
 STRANGERS_KEPT = 1024  # exit statuses of pids that no channel has named yet
-
-
-@dataclass(slots=True)
-class Process:
-    """One process as the master holds it."""
-
-    row: Row
-    channel: Channel
-    pidfd: int = -1
-    error: str | None = None  # what it reported before its end
-    restarts: int = 0
-    is_shut: bool = False  # accepts no more, and has said so
-
-
-@dataclass(frozen=True, slots=True)
-class Death:
-    """A process that is gone."""
-
-    process: Process
-    sitting: Sitting
-    how: str  # "exit status 3", "SIGKILL"
 
 
 class Processes:
@@ -315,14 +295,3 @@ class Processes:
                 os.close(fd)
             if packet.kind != "forked":
                 self._on_packet(process, packet)
-
-
-def describe(status: int) -> str:
-    """Return a wait status in words."""
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        try:
-            return signal.Signals(number).name
-        except ValueError:
-            return f"signal {number}"
-    return f"exit status {os.waitstatus_to_exitcode(status)}"

@@ -15,7 +15,8 @@ from procd.master.generations import Generations
 from procd.master.lifecycle import SEATED, State, Want
 from procd.master.listeners import Listener
 from procd.master.loop import Loop
-from procd.master.processes import Process, Processes
+from procd.master.process import Process
+from procd.master.processes import Processes
 from procd.master.recovery import Recovery
 from procd.master.stopping import Stopping
 from procd.master.watching import Watching

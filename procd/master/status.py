@@ -8,7 +8,8 @@ from procd.ipc.scoreboard import Cell, Role, Scoreboard
 from procd.master.generations import Generations
 from procd.master.lifecycle import GOING, SEATED, State
 from procd.master.listeners import Listener
-from procd.master.processes import Process, Processes
+from procd.master.process import Process
+from procd.master.processes import Processes
 from procd.master.recovery import Recovery
 
 _STATES = {

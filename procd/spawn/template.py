@@ -11,7 +11,6 @@ import io
 import os
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +26,7 @@ from procd.linux import process
 from procd.spawn import child
 from procd.spawn.codecache import CodeCache
 from procd.spawn.context import Context, Origin
+from procd.spawn.explain import explain
 from procd.spawn.forkserver import number, send_pairs, serve
 from procd.spawn.loader import Loader
 from procd.spawn.shield import shielded
@@ -37,9 +37,6 @@ from procd.worker.worker import Worker
 new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
 with suppress(ImportError):  # optional; here and not in each worker: the base imports it for all
     from uvloop import new_event_loop
-
-_OURS = str(Path(__file__).parent.parent) + "/"
-FAILURE_BYTES = 60_000  # of a traceback that is reported
 
 
 class Template:
@@ -188,31 +185,3 @@ def checked(app: object, spec: str) -> Server:
     if not isinstance(app, Server):
         raise ProcdError(f"app: {spec!r} is a {type(app).__name__}, not a procd.Server")
     return app
-
-
-def explain(error: BaseException) -> str:
-    """Return why the app did not come up, for a person: its own frames, without procd's."""
-    if isinstance(error, ProcdError):
-        return str(error)
-    if isinstance(error, SystemExit):
-        error = ProcdError(f"the app called sys.exit({error.code!r})").with_traceback(
-            error.__traceback__
-        )
-    told = traceback.TracebackException.from_exception(error)
-    for part in _chain(told):
-        part.stack[:] = [frame for frame in part.stack if not _is_machinery(frame.filename)]
-    text = "".join(told.format()).strip()
-    return text if len(text) < FAILURE_BYTES else "..." + text[-FAILURE_BYTES // 4 :]
-
-
-def _chain(told: traceback.TracebackException) -> list[traceback.TracebackException]:
-    chain: list[traceback.TracebackException] = []
-    step: traceback.TracebackException | None = told
-    while step is not None and len(chain) < 20:
-        chain.append(step)
-        step = step.__cause__ or step.__context__
-    return chain
-
-
-def _is_machinery(filename: str) -> bool:
-    return filename.startswith((_OURS, "<frozen importlib")) or "/importlib/" in filename

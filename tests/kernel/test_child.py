@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from procd.master.loop import Loop
-from procd.master.processes import describe
+from procd.master.process import describe
 from procd.spawn import child
 from tests.kernel.forked import DEADLINE, Say, forked, outcome
 

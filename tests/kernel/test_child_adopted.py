@@ -20,7 +20,8 @@ from procd.ipc.scoreboard import Role, Scoreboard
 from procd.linux import process
 from procd.master.lifecycle import Row, Seat, State
 from procd.master.loop import Loop
-from procd.master.processes import Death, Process, Processes
+from procd.master.process import Death, Process
+from procd.master.processes import Processes
 from procd.spawn import child
 from procd.spawn.context import Origin
 from tests.kernel.forked import forked, outcome

@@ -21,7 +21,7 @@ class Client:
             self.socket.connect(address)
         else:
             self.socket = socket.create_connection(address, seconds)
-        self._rest = b""
+        self._rest = bytearray()
 
     @staticmethod
     def address_of(listener: str) -> Address:
@@ -49,13 +49,16 @@ class Client:
     def read_line(self, seconds: float = 15) -> bytes:
         """One line without its end; EOFError when the service closed before it was whole."""
         deadline = time.monotonic() + seconds
-        while b"\n" not in self._rest:
+        seen = 0
+        while (end := self._rest.find(b"\n", seen)) < 0:
+            seen = len(self._rest)
             self.socket.settimeout(max(0.001, deadline - time.monotonic()))
             data = self.socket.recv(65536)
             if not data:
-                raise EOFError(f"closed after {self._rest!r}")
+                raise EOFError(f"closed after {bytes(self._rest[-200:])!r}")
             self._rest += data
-        line, _, self._rest = self._rest.partition(b"\n")
+        line = bytes(self._rest[:end])
+        del self._rest[: end + 1]
         return line
 
     def post(self, expression: str) -> None:
