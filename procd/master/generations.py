@@ -168,10 +168,12 @@ class Generations:
     def _begin(
         self, config: Config, roles: tuple[Role, ...], causes: tuple[str, ...], now: float
     ) -> None:
+        if Role.WORKER not in roles:  # the workers' count is for the next reload of all
+            config = dataclasses.replace(config, worker_num=self.config.worker_num)
         self._coming = config
         # A count that was scaled by hand stays until the file's own count is edited.
         worker, task = self.counts.worker, self.counts.task
-        if config.worker_num != self.config.worker_num and Role.WORKER in roles:
+        if config.worker_num != self.config.worker_num:
             worker = config.worker_num
         if config.task_worker_num != self.config.task_worker_num:
             task = config.task_worker_num
