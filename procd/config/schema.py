@@ -84,7 +84,7 @@ class Listen:
     host: str  # tcp: a name or address, IPv6 without its brackets
     port: int  # tcp: 0 = any free one
     path: str  # unix: absolute
-    mode: int | None  # unix: permissions of the socket; None = the umask's
+    mode: int | None  # unix: permissions of the socket; None = 0660
     name: str  # systemd: the FileDescriptorName= of the socket unit
     text: str  # as it was written; for messages and `status`
 
