@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from procd.errors import InboxFull
+from procd.errors import InboxFull, TaskFailed
 from procd.ipc import inbox, layout, wire, words
 from procd.ipc.arena import Arena
 from procd.ipc.arenafile import ArenaFile, Slot
@@ -47,7 +47,7 @@ class Someone:
     inbox: Inbox
     cells: memoryview
     dispatcher: Dispatcher
-    results: list[tuple[int, object, str | None]]  # id, value, error
+    results: list[tuple[int, object, TaskFailed | None]]  # id, value, error
 
     @property
     def arena(self) -> Arena:
@@ -119,9 +119,9 @@ class Service:
         self._stack.callback(own.close)
         tokens = Tokens(self.tokens.key)
         shared = Shared(arena, tokens, self.doorbell, self.post, self.scoreboard)
-        results: list[tuple[int, object, str | None]] = []
+        results: list[tuple[int, object, TaskFailed | None]] = []
 
-        def on_result(ref: TaskRef, value: object, error: str | None) -> None:
+        def on_result(ref: TaskRef, value: object, error: TaskFailed | None) -> None:
             results.append((ref.id, value, error))
 
         cells = self.scoreboard.row(row)

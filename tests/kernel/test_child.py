@@ -55,7 +55,6 @@ def test_a_child_leaves_with_the_status_of_its_body(body: Callable[[], int], sta
     assert status_of(body) == status
 
 
-@pytest.mark.xfail(reason="FAULT (small): sys.exit() is success, here it is 1")
 def test_a_plain_sys_exit_is_no_failure() -> None:
     assert status_of(lambda: leave(None)) == 0
 
@@ -88,7 +87,6 @@ def test_what_a_child_prints_is_flushed_before_it_leaves(tmp_path: Path) -> None
     assert (tmp_path / "out").read_text() == "by the child\n"
 
 
-@pytest.mark.xfail(reason="FAULT: what the parent printed and not flushed is printed by each child")
 def test_what_the_parent_has_not_flushed_is_not_printed_again(tmp_path: Path) -> None:
     def parent() -> object:
         print_to(tmp_path / "out")

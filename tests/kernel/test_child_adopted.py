@@ -24,6 +24,7 @@ from procd.master.process import Death, Process
 from procd.master.processes import Processes
 from procd.spawn import child
 from procd.spawn.context import Origin
+from procd.spawn.forkserver import serve
 from tests.kernel.forked import forked, outcome
 
 
@@ -126,16 +127,37 @@ def refuse() -> int:
     raise OSError(errno.EAGAIN, "no more processes")
 
 
-@pytest.mark.xfail(reason="FAULT: the template itself exits (70) when the kernel refuses a fork")
-def test_a_fork_that_is_refused_ends_the_channel_and_not_the_template() -> None:
-    def order(master: int, channel: Channel) -> None:
+def test_a_fork_that_is_refused_costs_its_order_and_not_the_template() -> None:
+    def template() -> object:
         pytest.MonkeyPatch().setattr("procd.spawn.child.os_fork", refuse)
+        ours, theirs = Channel.pair()
+        heard: list[str] = []
+
+        def fork(packet: Packet) -> None:
+            heard.append(packet.kind)
+            child.fork_for_master(lambda: 0, (), theirs, os.getpid())
+
+        for kind in ("fork", "next"):
+            ours.send(kind)
+        ours.close()
+        commands = {"fork": fork, "next": lambda packet: heard.append(packet.kind)}
+        return serve(theirs, commands), heard
+
+    assert outcome(template) == repr((0, ["fork", "next"]))
+
+
+def test_where_only_the_second_fork_is_refused_the_channel_ends() -> None:
+    """The intermediate is there by then, and alone."""
+
+    def order(master: int, channel: Channel) -> None:
+        forks = [os.fork]
+        later = lambda: forks.pop()() if forks else refuse()  # noqa: E731 - a line
+        pytest.MonkeyPatch().setattr("procd.spawn.child.os_fork", later)
         child.fork_for_master(lambda: 0, (), channel, master)
 
     assert outcome(as_template(order)) == repr(([], {"template": 3}))
 
 
-@pytest.mark.xfail(reason="FAULT: the template itself exits (70): waitpid knows no child then")
 def test_an_app_that_ignores_sigchld_can_be_forked_from() -> None:
     def order(master: int, channel: Channel) -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -154,6 +176,7 @@ class Table:
     def __init__(self, folder: Path) -> None:
         self.loop, self.deaths, self.said = Loop(), list[Death](), list[str]()
         self.bell = Doorbell()
+        self.ends = list[Channel]()
         layout = Layout.of(64, 256, 0)
         origin = Origin(os.getpid(), folder, -1, layout, 0, self.bell, Scoreboard(8), -1)
         self.processes = Processes(origin, self.loop, self.heard, self.deaths.append)
@@ -163,20 +186,22 @@ class Table:
 
     def announce(self, pid: int, *then: str) -> Channel:
         """Have a process appear; return its end of the channel."""
-        ends: list[Channel] = []
 
         def order(_row: Row, channel: Channel) -> bool:
-            ends.append(Channel.of_fd(os.dup(channel.fileno())))
-            return ends[0].send("forked", {"pid": pid}) and all(ends[0].send(kind) for kind in then)
+            end = Channel.of_fd(os.dup(channel.fileno()))
+            self.ends.append(end)
+            return end.send("forked", {"pid": pid}) and all(end.send(kind) for kind in then)
 
         self.processes.fork(Seat(Role.WORKER, 0, 1), inf, order)
-        return ends[0]
+        return self.ends[-1]
 
     def turn(self) -> None:
         for callback in self.loop.wait(0)[1]:
             callback()
 
     def close(self) -> None:
+        for end in self.ends:
+            end.close()
         for each in list(self.processes.table.values()):
             each.channel.close()
             if each.pidfd >= 0:
@@ -214,7 +239,6 @@ def test_a_process_that_never_came_about_leaves_its_row(table: Table) -> None:
     assert table.processes.held[Seat(Role.WORKER, 0, 1)].not_before > time.monotonic()
 
 
-@pytest.mark.xfail(reason="FAULT: a living process is declared dead by an old status of its pid")
 def test_a_pid_that_an_orphan_of_the_app_had_before_is_a_new_process(table: Table) -> None:
     """A subreaper reaps what an app's daemons leave behind; their pids come again."""
     with forked(lambda _say: time.sleep(600)) as living:
@@ -226,7 +250,6 @@ def test_a_pid_that_an_orphan_of_the_app_had_before_is_a_new_process(table: Tabl
         assert [each.row.state for each in table.processes.table.values()] == [State.BOOTING]
 
 
-@pytest.mark.xfail(reason="FAULT (small): descriptors in a last message stay open in the master")
 def test_descriptors_that_come_with_last_words_are_closed(table: Table) -> None:
     pid = os.fork()
     if pid == 0:

@@ -191,11 +191,19 @@ def test_pinned_code_that_is_damaged_is_read_from_the_disk(app: Path, cache: Pat
 def test_pruning_keeps_what_is_young_and_what_is_named(app: Path, cache: Path) -> None:
     known = load(app, cache=cache)
     held = CodeCache(cache)
-    (cache / "left by a killed writer.tmp").touch()
     assert held.prune(()) == 0
 
     for entry in cache.iterdir():
         os.utime(entry, (time.time() - 100_000,) * 2)
 
-    assert held.prune(list(known.sources.items())[:1]) == 4
+    assert held.prune(list(known.sources.items())[:1]) == 3
     assert len(entries(cache)) == 1
+
+
+def test_pruning_leaves_what_is_no_entry(cache: Path) -> None:
+    """The manifests of generations lie in the same folder."""
+    held = CodeCache(cache)
+    (cache / "generation-7").touch()
+    os.utime(cache / "generation-7", (time.time() - 100_000,) * 2)
+    assert held.prune(()) == 0
+    assert list(entries(cache)) == ["generation-7"]

@@ -125,9 +125,33 @@ def test_a_task_that_kills_its_process_each_time_fails_with_the_reason(
     worker.dispatcher.take_hint(token)
     (done,) = worker.results
     assert done[:2] == (token, None)
-    assert "died 3 times (task_max_attempts); last SIGSEGV" in str(done[2])
+    why = f"given up after {ATTEMPTS} attempts (task_max_attempts), the last: SIGSEGV"
+    assert done[2] is not None
+    assert (str(done[2]), done[2].traceback) == (why, "")
     totals = service.recovery.totals
     assert (totals.retried, totals.dead) == (ATTEMPTS - 1, 1)
+
+
+def test_a_task_whose_slot_somebody_still_holds_is_queued_once_they_let_go(
+    service: Service, worker: Someone, tasker: Someone
+) -> None:
+    """The master waits for nobody: it comes back to the slot."""
+    token = accepted(service, worker)
+
+    def body(say: Say) -> None:
+        claim(tasker, token)
+        wait_for_ever(say)
+
+    with forked(body) as child:
+        assert child.line() == "ready"
+        assert not service.file.requeue(service.slot(token), 1)
+        service.bury(tasker)
+        assert service.state(token) is S.RUNNING
+        assert service.recovery.next_retry is not None
+    service.recovery.tick(service.recovery.next_retry)
+    assert (service.slot(token).state, service.slot(token).attempt) == (S.QUEUED, 1)
+    assert service.queued() == [token]
+    assert service.recovery.next_retry is None
 
 
 def test_a_task_is_never_given_up_for_being_killed_at_a_stop(
@@ -193,7 +217,6 @@ def test_a_damaged_slot_is_given_up_and_costs_nobody_else(
     assert service.state(other) is S.QUEUED
 
 
-@pytest.mark.xfail(reason="FAULT: RUNNING for ever, kept by every stop, awaited for ever")
 def test_a_slot_that_is_damaged_while_it_runs_comes_to_an_end(
     service: Service, worker: Someone, tasker: Someone
 ) -> None:

@@ -128,9 +128,6 @@ def test_an_addressed_task_that_runs_is_not_taken_away(
         assert service.state(token) is S.RUNNING
 
 
-@pytest.mark.xfail(
-    reason="FAULT: accepted and lost: nobody tells the seat if the dispatcher dies before it did"
-)
 def test_a_dispatcher_killed_before_it_told_the_seat_loses_no_addressed_task(
     service: Service, worker: Someone, tasker: Someone
 ) -> None:

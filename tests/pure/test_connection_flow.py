@@ -246,7 +246,6 @@ def test_a_handler_that_raises_costs_its_own_connection(service: Service) -> Non
     assert service.requests == 1
 
 
-@pytest.mark.xfail(reason="FAULT: on_receive is called after the app has closed the connection")
 def test_after_close_nothing_more_is_received(service: Service) -> None:
     async def last(conn: Connection, data: bytes) -> None:
         service.got.append(data)

@@ -267,7 +267,6 @@ def test_a_scaled_away_process_of_the_serving_generation_does_not_crowd() -> Non
     assert planned([*rows, row(9, worker(0), S.SERVING)], share(), most=1) == []
 
 
-@pytest.mark.xfail(reason="FAULT: a refused generation cuts off what an old one still drains")
 def test_a_refused_generation_hurries_nobody() -> None:
     rows = [
         *forkers(2),
@@ -301,7 +300,6 @@ def test_the_nearest_of_all_deadlines_is_next() -> None:
     assert due(rows, share(count=2), held=held) == NOW + 2
 
 
-@pytest.mark.xfail(reason="FAULT: wakes for a seat that nobody could fork then")
 def test_a_seat_whose_template_is_not_ready_wakes_nobody() -> None:
     rows = [forkers(1)[0], row(1, template(), S.BOOTING, NOW + 30)]
     assert due(rows, share(), held={worker(0): Backoff(3, NOW + 1)}) == NOW + 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf
 
 import pytest
@@ -33,9 +34,15 @@ def tasks(queued: int, running: int = 0) -> Callable[[], tuple[int, int]]:
     return lambda: (queued, running)
 
 
-def after(stopping: Stopping, rows: list[Row], queued: int = 5, now: float = NOW) -> Want:
-    stopping.advance(rows, tasks(queued), now)
-    return stopping.want(SERVING)
+def after(
+    stopping: Stopping,
+    rows: list[Row],
+    queued: int = 5,
+    now: float = NOW,
+    serving: Want = SERVING,
+) -> Want:
+    stopping.advance(rows, serving, tasks(queued), now)
+    return stopping.want(serving)
 
 
 def test_workers_go_first_and_task_workers_stay_for_them() -> None:
@@ -50,7 +57,7 @@ def test_a_generation_that_boots_is_not_wanted_any_more() -> None:
 def test_without_workers_what_is_queued_still_runs() -> None:
     stopping = asked()
     assert after(stopping, [task], queued=1).shares == (TASKS,)
-    stopping.advance([task], tasks(0, 1), NOW)
+    stopping.advance([task], SERVING, tasks(0, 1), NOW)
     assert stopping.want(SERVING).shares == (TASKS,)
     assert after(stopping, [task], queued=0) == NOTHING
 
@@ -65,17 +72,26 @@ def test_a_stop_that_discards_waits_for_workers_but_for_no_task() -> None:
     assert after(asked(discard=True), [task]) == NOTHING
 
 
-def test_without_task_workers_nobody_waits_for_tasks_that_cannot_run() -> None:
-    assert after(asked(), []) == NOTHING
+@pytest.mark.parametrize("serving", [(WORKERS,), (WORKERS, replace(TASKS, count=0)), BOOTING])
+def test_without_task_workers_nobody_waits_for_tasks_that_cannot_run(
+    serving: tuple[Share, ...],
+) -> None:
+    assert after(asked(), [], serving=Want(serving, 3)) == NOTHING
 
 
-@pytest.mark.xfail(
-    reason="FAULT: a crash during a stop ends it with tasks left and time to run them"
-)
+def test_workers_are_waited_for_also_where_no_task_can_run() -> None:
+    stopping, alone = asked(), Want((WORKERS,), 3)
+    stopping.advance([worker], alone, tasks(0), NOW)
+    assert stopping.due(NOW) == NOW + LOOK_SECONDS
+    stopping.advance([], alone, tasks(0), NOW)
+    assert stopping.due(NOW) == inf
+
+
 def test_a_task_worker_that_is_being_replaced_is_waited_for() -> None:
     """The only one crashed during the stop; its successor boots and could run what is queued."""
     booting = row(3, Seat(Role.TASK, 0, 1), State.BOOTING, NOW + 30)
     assert after(asked(), [booting]).shares == (TASKS,)
+    assert after(asked(), []).shares == (TASKS,)  # between the one and the other
 
 
 def test_once_the_task_workers_may_go_they_are_not_called_back() -> None:
@@ -99,5 +115,5 @@ def test_it_looks_again_soon_until_the_task_workers_may_go() -> None:
     stopping = asked()
     assert stopping.due(NOW) == NOW + LOOK_SECONDS
     assert asked(seconds=0.01).due(NOW) == NOW + 0.01
-    after(stopping, [])
+    after(stopping, [], queued=0)
     assert stopping.due(NOW) == inf
