@@ -42,15 +42,22 @@ def pack(value: object) -> bytes:
         packed: bytes = msgpack.packb(
             value, default=_extend, datetime=True, unicode_errors="surrogateescape"
         )
-    except (OverflowError, ValueError) as error:
-        raise TypeError(f"not representable in MessagePack: {error}") from None
+    except (OverflowError, ValueError, TypeError) as error:
+        place = _place(value, "data")
+        raise TypeError(f"{place}: not representable in MessagePack: {error}") from None
     return packed
 
 
 def unpack(data: bytes | memoryview) -> object:
     """Return the value; raises Undecodable on anything that pack() did not make."""
     try:
-        value: object = msgpack.unpackb(data, strict_map_key=False, timestamp=3, ext_hook=_contract)
+        value: object = msgpack.unpackb(
+            data,
+            strict_map_key=False,
+            timestamp=3,
+            ext_hook=_contract,
+            unicode_errors="surrogateescape",
+        )
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise Undecodable(f"not MessagePack: {error}") from None
     except (msgpack.UnpackException, msgpack.exceptions.StackError) as error:
@@ -83,6 +90,24 @@ def _check_leaf(value: object, where: str) -> None:
             f"{where}: a {type(value).__name__} cannot be sent; allowed: None, bool, int, float, "
             "str, bytes, list, tuple, dict, datetime"
         )
+
+
+def _place(value: object, where: str) -> str:
+    """Return where in *value* the part is that msgpack refuses; it passed _check()."""
+    if isinstance(value, dict):
+        parts = [
+            (f"{where}[{key!r:.40}]", part) for key, item in value.items() for part in (key, item)
+        ]
+    elif isinstance(value, (list, tuple)):
+        parts = [(f"{where}[{index}]", item) for index, item in enumerate(value)]
+    else:
+        return where
+    for place, part in parts:
+        try:
+            msgpack.packb(part, default=_extend, datetime=True, unicode_errors="surrogateescape")
+        except (OverflowError, ValueError, TypeError):
+            return _place(part, place)
+    return where
 
 
 def _check_instant(value: dt.datetime, where: str) -> None:

@@ -154,16 +154,18 @@ class Processes:
     def _forked(self, process: Process, pid: int) -> None:
         process.row = replace(process.row, pid=pid).step(Event.FORKED)
         self._scoreboard.stand(process.row.row, pid, Standing.BOOTING)
+        status = self._statuses.pop(pid, 0)
         try:
             process.pidfd = os.pidfd_open(pid)
-        except OSError:
-            process.pidfd = -1  # it is gone; its status comes, or is here
+        except ProcessLookupError:
+            self._died(process, status)  # it was reaped before its pid was read
+            return
+        except OSError as error:
+            # Its pid is as good: it is our child, and nobody else's before we reap it.
+            logs.error("no pidfd", pid=pid, why=error.strerror, cure="raise LimitNOFILE")
+        # It is still there to be reaped: a status that was kept was an earlier owner's.
         if process.row.state is State.KILLED:
             self._signal(process)
-        status = self._statuses.pop(pid, 0)
-        # With a pidfd it is still there to be reaped, and that status was an earlier owner's.
-        if process.pidfd < 0:
-            self._died(process, status)
 
     def _closed(self, process: Process) -> None:
         """The channel has ended: its process leaves, and is reaped; or was never forked."""
@@ -222,17 +224,17 @@ class Processes:
 
     @staticmethod
     def _signal(process: Process) -> None:
-        if process.pidfd >= 0:
-            with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):
+            if process.pidfd >= 0:
                 signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
+            else:
+                os.kill(process.row.pid, signal.SIGKILL)
 
     @staticmethod
     def is_dead(process: Process) -> bool:
         """Tell whether it has died and only waits to be reaped."""
-        if process.pidfd < 0:
-            return True
         flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        return os.waitid(os.P_PIDFD, process.pidfd, flags) is not None
+        return os.waitid(os.P_PID, process.row.pid, flags) is not None
 
     # Reaping
 
@@ -248,15 +250,14 @@ class Processes:
                 break
             process = self._of(pid)
             if process is None:
-                # Its pid may still stand unread in a channel.
+                # Its pid may still stand unread in a channel; who reads it finds the status.
+                self._statuses[pid] = status
                 for other in [p for p in self.table.values() if not p.row.pid]:
                     self._hear(other)
-                process = self._of(pid)
-            if process is not None:
-                self._died(process, status)
+                if pid in self._statuses:
+                    strangers[pid] = status
             else:
-                strangers[pid] = status
-        self._statuses |= strangers
+                self._died(process, status)
         while len(self._statuses) > STRANGERS_KEPT:
             del self._statuses[next(iter(self._statuses))]
         return strangers

@@ -65,8 +65,10 @@ class Base:
             is_reborn=bool(packet.body.get("reborn")),
         )
         close = {self._channel.fileno(), *packet.fds}
-        child.fork_for_master(template.run, close, channel, self._origin.master_pid)
-        channel.close()
+        try:
+            child.fork_for_master(template.run, close, channel, self._origin.master_pid)
+        finally:
+            channel.close()
 
     # Reading the disk
 

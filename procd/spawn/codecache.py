@@ -93,7 +93,7 @@ class CodeCache:
         with suppress(OSError), os.scandir(self._folder) as entries:
             for entry in entries:
                 with suppress(OSError):
-                    is_code = entry.name.endswith(_SUFFIX)
+                    is_code = _SUFFIX in entry.name  # also what a killed put() left
                     if is_code and entry.name not in kept and entry.stat().st_mtime < before:
                         os.unlink(entry.path)
                         count += 1

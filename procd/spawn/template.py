@@ -137,12 +137,14 @@ class Template:
         )
         # The template's own channel is not the child's: it has one.
         close = {self._channel.fileno(), *packet.fds}
-        child.fork_for_master(
-            lambda: self._become(context), close, context.channel, self._origin.master_pid
-        )
-        context.channel.close()
-        for fd in listeners:
-            os.close(fd)
+        try:
+            child.fork_for_master(
+                lambda: self._become(context), close, context.channel, self._origin.master_pid
+            )
+        finally:
+            context.channel.close()
+            for fd in listeners:
+                os.close(fd)
 
     def _become(self, context: Context) -> int:
         logs.name_process(context.name)

@@ -164,7 +164,6 @@ def test_an_integer_over_64_bits_is_a_type_error(value: int) -> None:
         wire.pack({"n": value})
 
 
-@pytest.mark.xfail(reason="FAULT: pack() promises to name the part; here it names no place")
 def test_an_integer_over_64_bits_is_refused_with_its_place() -> None:
     with pytest.raises(TypeError, match=r"data\['n'\]"):
         wire.pack({"n": 2**64})
