@@ -1,11 +1,14 @@
 """What the service has on disk while it runs: folders, lease, pid files, record.
 
 take() in the order that makes every earlier failure leave nothing, give_back() in the
-reverse. The pid file's lock comes first: who holds it may touch the rest.
+reverse. Three locks come first, one for each thing that two services must not share: the
+folder run_dir, the pid file, and the lease in state_dir. Only who holds them all touches
+the rest.
 """
 
 from __future__ import annotations
 
+import fcntl
 import grp
 import os
 import pwd
@@ -15,7 +18,7 @@ from pathlib import Path
 
 from procd import logs
 from procd.config.schema import Config
-from procd.errors import ProcdError, StartFailed
+from procd.errors import AlreadyRunning, ProcdError, StartFailed
 from procd.linux import process
 from procd.master import pidfile
 from procd.master.lease import Lease
@@ -35,7 +38,8 @@ class Files:
         self.lease = Lease(config.state_dir / "lease")
         self._pid_file = MasterPidFile(config.master_pid_file)
         self._pids: list[int] | None = None
-        self._made: list[Path] = []
+        self._run_dir_fd = -1
+        self._owns_ipc = False
         self._has_record = False
 
     def take(self) -> None:
@@ -46,9 +50,11 @@ class Files:
             for path in (self.config.master_pid_file, self.config.worker_pid_file):
                 if path is not None:
                     self._folder(path.parent, 0o755)
+            self._lock_run_dir()
             self._pid_file.acquire()
             self._pid_file.write(os.getpid())
             self.lease.acquire()
+            self._owns_ipc = True
             shutil.rmtree(self.ipc_dir, ignore_errors=True)
             self._folder(self.ipc_dir, 0o700)
             if os.geteuid() == 0:
@@ -69,14 +75,24 @@ class Files:
                 )
             return
         try:
-            missing = [path, *path.parents]
-            first = next(p for p in reversed(missing) if not p.exists())
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True)
             path.chmod(mode)
-        except (OSError, StopIteration) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is no folder"
-            raise StartFailed(f"cannot make the folder {path}: {why}") from None
-        self._made.append(first)
+        except OSError as error:
+            raise StartFailed(f"cannot make the folder {path}: {error.strerror}") from None
+
+    def _lock_run_dir(self) -> None:
+        # The folder itself: a lock that leaves no file.
+        self._run_dir_fd = os.open(self.config.run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._run_dir_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            path = self.config.master_pid_file
+            pid = None if path is None else pidfile.running_pid(path)
+            who = "another procd" if pid is None else f"pid {pid}"
+            raise AlreadyRunning(
+                f"{who} runs with this run_dir already ({self.config.run_dir}): stop it, or give "
+                "this service its own"
+            ) from None
 
     def record(self) -> None:
         """Leave the record by which commands find this service."""
@@ -100,7 +116,8 @@ class Files:
 
     def give_back(self) -> None:
         """Remove all of it. Folders that were there before stay, and so does what is kept."""
-        shutil.rmtree(self.ipc_dir, ignore_errors=True)
+        if self._owns_ipc:
+            shutil.rmtree(self.ipc_dir, ignore_errors=True)
         if self._pids is not None:
             with suppress(OSError, ProcdError):
                 pidfile.remove(self.config.worker_pid_file)
@@ -109,6 +126,9 @@ class Files:
         if self.lease.fd >= 0:
             self.lease.release()
         self._pid_file.release()
+        if self._run_dir_fd >= 0:
+            os.close(self._run_dir_fd)
+            self._run_dir_fd = -1
 
 
 def owner_of(config: Config) -> tuple[int, int]:

@@ -137,7 +137,7 @@ class Master:
         service.generations.start(now)
         while True:
             now = time.monotonic()
-            self._settle(now)
+            self._guard(lambda now=now: self._settle(now))  # type: ignore[misc]
             if service.stopping.is_asked and not service.processes.table:
                 return
             signums, callbacks = self._loop.wait(self._deadline(now) - time.monotonic())
@@ -167,6 +167,13 @@ class Master:
         self._service.watching.tick(now, is_idle=self._service.generations.is_idle)
 
     def _deadline(self, now: float) -> float:
+        try:
+            return self._earliest(now)
+        except Exception:  # noqa: BLE001 - as in _guard; and a loop must not spin over it
+            logs.log.exception("fault in the master")
+            return now + 1
+
+    def _earliest(self, now: float) -> float:
         service = self._service
         rows, held = service.processes.rows(), service.processes.held
         return min(
