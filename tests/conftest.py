@@ -1,13 +1,14 @@
 """What holds for the whole suite: its environment, its markers, and that CI skips nothing.
 
-Fixtures live beside the tests that use them, not here.
+Fixtures live beside the tests that use them, but for one.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator
+import tempfile
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -34,6 +35,16 @@ def pytest_configure() -> None:
     # A slow machine is no counterexample.
     hypothesis.settings.register_profile("procd", deadline=None, print_blob=True)
     hypothesis.settings.load_profile("procd")
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Give a folder with a short name: a socket's whole path has 107 bytes.
+
+    It stands right in the folder for temporary files, which other users may enter.
+    """
+    with tempfile.TemporaryDirectory(prefix="procd-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses

@@ -257,8 +257,7 @@ def test_another_user_is_refused_whatever_the_mode(master: Master) -> None:
     path = master.control.path
     assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o666)
-    for folder in (path.parent, *path.parents[1:3]):
-        folder.chmod(0o755)
+    path.parent.chmod(0o755)
 
     def connect() -> object:
         with closing(socket.socket(socket.AF_UNIX)) as client:

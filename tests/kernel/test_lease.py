@@ -161,11 +161,9 @@ def test_a_file_that_its_last_owner_unlinks_meanwhile_is_not_taken_for_the_lease
     second.release()
 
 
-@pytest.mark.parametrize(
-    "text", ["", "x", "1", "1 2 x y", "999999999 1", f"{os.getpid()} 1", "\xe9 \xe9"]
-)
+@pytest.mark.parametrize("text", ["", "x", "1", "1 2 x y", "999999999 1", "PID 1", "\xe9 \xe9"])
 def test_a_lease_file_left_behind_without_its_lock_is_taken(path: Path, text: str) -> None:
-    path.write_text(text, encoding="latin-1")
+    path.write_text(text.replace("PID", str(os.getpid())), encoding="latin-1")
     lease = Lease(path)
     lease.acquire()
     lease.release()

@@ -136,7 +136,7 @@ def test_every_accepted_task_runs_while_processes_are_killed(serve: Serve) -> No
 def _post_ten(service: Service, first: int) -> list[int]:
     """Hand over ten tasks; those that a living worker said it accepted."""
     try:
-        service.ask(f"flood('ran({{}})', {first}, 10)", 5)
+        service.ask(f"flood('ran({{}}) and time.sleep(0.01)', {first}, 10)", 5)
     except (OSError, EOFError):
         return []  # its worker died before it could answer
     return list(range(first, first + 10))
