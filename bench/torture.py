@@ -149,8 +149,8 @@ def kills(divide: int) -> Iterator[Verdict]:
     plan = Plan(
         new=10,
         kept=10,
-        rest=0.05,  # slower than the tasks run: what is measured is the kill, no backlog
-        request=lambda n: f"flood('ran({{}}) and time.sleep(0.005)', {n}, 1)\n".encode(),
+        rest=0.02,
+        request=lambda n: f"flood('ran({{}}) and time.sleep(0.01)', {n}, 1)\n".encode(),
         is_good=is_accepted,
     )
     seats = {"worker_num": SEATS, "task_worker_num": SEATS}

@@ -118,6 +118,33 @@ class ArenaFile:
     def slot(self, number: int) -> Slot:
         return Slot(number, *words.unpack(self._words(number, 1)[0]))
 
+    def _owned(self) -> Iterator[tuple[int, array[int]]]:
+        """Yield first slot and words of each chunk that has an owner; one read for all."""
+        size, table = self.layout.chunk_slots, self._words(0, self.layout.slots)
+        for chunk, owner in enumerate(self.owners()):
+            if owner != lay.NOBODY:
+                yield chunk * size, table[chunk * size : (chunk + 1) * size]
+
+    # A death is put right while others wait for the master: these look at plain integers,
+    # some twenty times quicker than making a Slot of each.
+
+    def tokens(self, state: SlotState) -> list[int]:
+        """Return the tokens of all slots in a state."""
+        mask, shift, bits = words.STATE_MASK, 64 - words.EPOCH_BITS, words.SLOT_BITS
+        return [
+            word >> shift << bits | number
+            for first, table in self._owned()
+            for number, word in enumerate(table, first)
+            if word & mask == state
+        ]
+
+    def count(self) -> tuple[int, int]:
+        """Return how many tasks are queued and how many run."""
+        mask = words.STATE_MASK
+        states = [word & mask for _, table in self._owned() for word in table]
+        queued = states.count(SlotState.QUEUED) + states.count(SlotState.ADDRESSED)
+        return queued, states.count(SlotState.RUNNING)
+
     def chunk(self, chunk: int) -> Iterator[Slot]:
         """Return a chunk's slots that are in use."""
         size = self.layout.chunk_slots
@@ -127,16 +154,10 @@ class ArenaFile:
 
     def in_use(self) -> Iterator[Slot]:
         """Return every slot that is in use, in chunks that have an owner."""
-        for chunk, owner in enumerate(self.owners()):
-            if owner != lay.NOBODY:
-                yield from self.chunk(chunk)
-
-    def count(self) -> tuple[int, int]:
-        """Return how many tasks are queued and how many run."""
-        states = [slot.state for slot in self.in_use()]
-        running = states.count(SlotState.RUNNING)
-        done = states.count(SlotState.DONE)
-        return len(states) - running - done, running
+        for first, table in self._owned():
+            for number, word in enumerate(table, first):
+                if word & words.STATE_MASK != SlotState.FREE:
+                    yield Slot(number, *words.unpack(word))
 
     def last_epoch(self) -> int:
         return max(self._words(0, self.layout.slots)) >> 64 - words.EPOCH_BITS
@@ -207,12 +228,14 @@ class ArenaFile:
         the chunk goes back to the pool.
         """
         done, left = 0, False
-        for slot in self.chunk(chunk):
-            if slot.state is SlotState.DONE:
-                self.move(slot, SlotState.FREE)
+        size = self.layout.chunk_slots
+        for number, word in enumerate(self._words(chunk * size, size), chunk * size):
+            state = word & words.STATE_MASK
+            if state == SlotState.DONE:
+                self.move(Slot(number, *words.unpack(word)), SlotState.FREE)
                 done += 1
             else:
-                left = True
+                left = left or state != SlotState.FREE
         self.set_owner(chunk, lay.ORPHAN if left else lay.NOBODY)
         return done, left
 

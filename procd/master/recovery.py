@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from procd import logs
@@ -28,6 +29,7 @@ from procd.master import inheritance
 from procd.master.tokenqueue import TokenQueue
 
 RETRY_SECONDS = 0.005
+RETRY_TOKENS = 512  # sent at once: the master has other things to do
 PRIORITIES = range(1, 10)  # message types of tokens
 SWEEP_SECONDS = (0.05, 1.0)  # first and longest pause between looks at orphaned chunks
 
@@ -106,7 +108,7 @@ class Recovery:
         self.totals.refused += self._scoreboard.get(row, Cell.REFUSED)
         if current == TAKING:
             # It had a token in hand that nobody can name: tell all of them again.
-            self._queue_again(self.arena.in_use())
+            self._queue_again()
         elif current:
             self._left_in_hand(words.slot_of(current), row, how, blame=blame)
         self.readdress()
@@ -115,10 +117,9 @@ class Recovery:
         self._schedule_sweep(now)
         self.ring()
 
-    def _queue_again(self, slots: Iterable[Slot]) -> None:
-        for slot in slots:
-            if slot.state is SlotState.QUEUED:
-                self._tokens[slot.token] = None
+    def _queue_again(self) -> None:
+        """Have a token sent for each queued task: which ones are lost nobody can say."""
+        self._tokens |= dict.fromkeys(self.arena.tokens(SlotState.QUEUED))
 
     def _left_in_hand(self, number: int, row: int, how: str, *, blame: bool) -> None:
         if number >= self.arena.layout.slots:
@@ -161,19 +162,20 @@ class Recovery:
                 self._post.send(row, incarnation, datagram)
 
     def _orphan(self, owner: int) -> None:
-        for chunk, word in enumerate(self.arena.owners()):
-            if word != owner:
-                continue
-            self._queue_again(self.arena.chunk(chunk))
+        mine = [chunk for chunk, word in enumerate(self.arena.owners()) if word == owner]
+        if not mine:
+            return
+        # What it had no room to send is known to nobody else.
+        self._queue_again()
+        for chunk in mine:
             self.totals.unread += self.arena.sweep(chunk)[0]
-            # The heirs look at once: most of what is left is about to run.
-            self._pause = SWEEP_SECONDS[0]
+        # The heirs look soon: most of what is left is about to run.
+        self._pause = SWEEP_SECONDS[0]
 
     def readdress(self) -> None:
         """Have addressed tasks told again: their task worker went, or a new one serves."""
-        self._addressed = [
-            slot for slot in self.arena.in_use() if slot.state is SlotState.ADDRESSED
-        ]
+        found = self.arena.tokens(SlotState.ADDRESSED)
+        self._addressed = [self.arena.slot(words.slot_of(token)) for token in found]
 
     def ring(self) -> None:
         """Ring once for each queued token: an earlier ring may have woken the dead."""
@@ -183,7 +185,7 @@ class Recovery:
     def queue_is_missed(self, now: float) -> None:
         """A process did not find the queue: make it anew and refill it from the arena."""
         if self._token_queue.is_gone() and self._token_queue.remake():
-            self._queue_again(self.arena.in_use())
+            self._queue_again()
             self.retry(now)
 
     # Clocks
@@ -194,7 +196,7 @@ class Recovery:
             if self.arena.requeue(slot, _next(slot)):
                 self._tokens[slot.token] = None
         self._unlocked = [slot for slot in self._unlocked if slot.token not in self._tokens]
-        for token in list(self._tokens):
+        for token in list(islice(self._tokens, RETRY_TOKENS)):
             if self._is_queued(token) and not self._send(token):
                 break
             del self._tokens[token]
@@ -215,7 +217,7 @@ class Recovery:
         except QueueError:
             # Should it be gone, a new one is refilled with whatever is queued.
             if self._token_queue.is_gone() and self._token_queue.remake():
-                self._queue_again(self.arena.in_use())
+                self._queue_again()
             return False
         self.doorbell.ring()
         return True
