@@ -130,8 +130,10 @@ class Events:
         service.say_ready(None)
         text = f"generation {max(generations.reload.serving.values())} serves"
         if not took_over:
-            text += f"; reload refused: {generations.last.error}"
-        sdnotify.ready(text.splitlines()[0][:STATUS_CHARACTERS])
+            # A traceback's last line names the error.
+            why = (generations.last.error or "").splitlines()
+            text += f"; reload refused: {why[-1] if why else 'see the log'}"
+        sdnotify.ready(text[:STATUS_CHARACTERS])
 
     def _take_over(self) -> None:
         service, generations = self._service, self._service.generations
