@@ -82,6 +82,11 @@ class Service:
         answer: Json = json.loads(line)
         return answer
 
+    def max_wait_time(self) -> float:
+        """Return how long the service may take to stop, as far as can be known."""
+        config = _config_of(self.config_path)
+        return 30.0 if config is None else config.max_wait_time
+
     def signal(self, signum: signal.Signals) -> None:
         """Signal the master; raises NotRunning, ProcdError."""
         try:

@@ -79,9 +79,17 @@ def stop(ctx: click.Context, timeout: float | None, *, discard: bool) -> None:
 
 def _stop(service: Service, timeout: float | None = None, *, discard: bool = False) -> str:
     kept = None
+    seconds = service.max_wait_time() if timeout is None else timeout
+    request: dict[str, object] = {"command": "stop", "timeout": timeout, "discard": discard}
     try:
-        answer = service.ask({"command": "stop", "timeout": timeout, "discard": discard})
-        kept = answer.get("kept")
+        kept = service.ask(request, seconds + 2 * GRACE_SECONDS).get("kept")
+    except TimeoutError:
+        service.signal(signal.SIGKILL)
+        service.wait_gone(None)
+        raise ProcdError(
+            f"pid {service.pid} did not answer: killed, its processes with it; the next start "
+            "clears what is left and runs the tasks that were accepted"
+        ) from None
     except NoAnswer:
         if discard:
             raise

@@ -132,6 +132,17 @@ def holders(st_dev: int, st_ino: int) -> list[int]:
     return sorted(pid for pid in pids if _has_open(pid, st_dev, st_ino))
 
 
+def children(pid: int) -> list[int]:
+    """Return the pids of a process's children, zombies too."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            fields = _stat_fields(int(name))
+            if fields is not None and int(fields[1]) == pid:
+                found.append(int(name))
+    return found
+
+
 def close_fds_except(keep: Collection[int]) -> None:
     """Close every fd that is not in *keep*, 0, 1 and 2 included; for a freshly forked child.
 

@@ -6,7 +6,10 @@ from procd import logs
 from procd.ipc.channel import Channel
 from procd.ipc.scoreboard import Role
 from procd.master.lifecycle import Action, Call, Event, Fork, Hurry, Kill, Row, Seat, State, Stop
+from procd.master.process import Process
 from procd.master.service import Service
+
+HUNG_SECONDS = 5.0  # a fork takes milliseconds
 
 
 class Actions:
@@ -41,6 +44,17 @@ class Actions:
                 if process.row.state is State.DRAINING:
                     logs.warning("killed at its deadline", pid=process.row.pid)
                 processes.kill(process)
+                if not process.row.pid and now - process.row.since > HUNG_SECONDS:
+                    self._kill_parent(process)
+
+    def _kill_parent(self, process: Process) -> None:
+        """Who was told to fork it has not: it hangs, and is replaced."""
+        processes, seat = self._service.processes, process.row.seat
+        is_template = seat.role is Role.TEMPLATE
+        parent = processes.base() if is_template else processes.template(seat.generation)
+        if parent is not None:
+            logs.error("killed: it does not fork", pid=parent.row.pid)
+            processes.kill(parent)
 
     def _fork(self, seat: Seat, now: float) -> None:
         reload = self._service.generations.reload

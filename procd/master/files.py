@@ -63,7 +63,7 @@ class Files:
         except OSError as error:
             self.give_back()
             raise StartFailed(f"{error.filename}: {error.strerror}") from None
-        except ProcdError:
+        except BaseException:
             self.give_back()
             raise
 
@@ -135,7 +135,11 @@ def owner_of(config: Config) -> tuple[int, int]:
     """Return uid and gid that the processes will have."""
     if config.user is None:
         return os.geteuid(), os.getegid()
-    account = pwd.getpwuid(int(config.user)) if config.user.isdigit() else pwd.getpwnam(config.user)
+    user = config.user
+    try:
+        account = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+    except KeyError:
+        raise StartFailed(f"user: this system knows no {user!r}: make the account") from None
     gid = account.pw_gid
     if config.group is not None:
         group = config.group

@@ -54,16 +54,25 @@ class Lease:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StartFailed(f"cannot open {self.path}: {error.strerror}") from None
-        with suppress(OSError):
+        if not self._lock(fd):
+            os.close(fd)
+            return False
+        self.fd = fd
+        self.queue = self._left_queue()
+        try:
+            self.note_queue(*self.queue)
+        except OSError as error:
+            self.release()
+            raise StartFailed(f"cannot write {self.path}: {error.strerror}") from None
+        return True
+
+    def _lock(self, fd: int) -> bool:
+        try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The last owner unlinks it: then this is no longer the file that others find.
-            if os.path.exists(self.path) and os.stat(self.path).st_ino == os.fstat(fd).st_ino:
-                self.fd = fd
-                self.queue = self._left_queue()
-                self.note_queue(*self.queue)
-                return True
-        os.close(fd)
-        return False
+            return os.stat(self.path).st_ino == os.fstat(fd).st_ino
+        except OSError:
+            return False
 
     def note_queue(self, key: int, number: int) -> None:
         """Keep who holds the lease, and which queue goes with it."""

@@ -208,6 +208,7 @@ class Master:
 
     def _end(self) -> None:
         service = self._service
+        service.processes.end_strangers()
         kept = service.recovery.close(service.files.ids_path, discard=service.stopping.discards)
         logs.info("stopped", tasks_kept=kept)
         service.close_listeners()

@@ -7,6 +7,7 @@ go through that, so they never hit somebody else's reused pid.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -20,12 +21,14 @@ from procd.ipc import inbox, words
 from procd.ipc.channel import Channel, Closed, Packet
 from procd.ipc.scoreboard import Role, Scoreboard, Standing
 from procd.ipc.scoreboard import Seat as Sitting
+from procd.linux import process as kernel
 from procd.master.lifecycle import Backoff, Event, Row, Seat, State
 from procd.master.loop import Loop
 from procd.master.process import Death, Process, describe
 from procd.spawn import child
 from procd.spawn.context import Origin
 
+STRANGERS_SECONDS = 2.0  # for the app's own children to be ended at a stop
 STRANGERS_KEPT = 1024  # exit statuses of pids that no channel has named yet
 
 
@@ -90,10 +93,15 @@ class Processes:
         if number is None:
             logs.error("no free row: too many processes", rows=self._scoreboard.rows)
             return
-        self._incarnation += 1
         now = time.monotonic()
+        try:
+            ours, theirs = Channel.pair()
+        except OSError as error:
+            logs.error("no process forked", why=error.strerror, cure="raise LimitNOFILE")
+            self.held[seat] = self.held.get(seat, Backoff(1)).after_death(0, now)
+            return
+        self._incarnation += 1
         row = Row(number, self._incarnation, seat, State.FORKING, now, deadline)
-        ours, theirs = Channel.pair()
         process = Process(row, ours, restarts=self.restarts.get((seat.role, seat.number), 0))
         self.table[number] = process
         self._scoreboard.seat(
@@ -261,6 +269,18 @@ class Processes:
         while len(self._statuses) > STRANGERS_KEPT:
             del self._statuses[next(iter(self._statuses))]
         return strangers
+
+    def end_strangers(self) -> None:
+        """End what the app's processes left behind: it is ours now (child subreaper).
+
+        Each round may hand us the children of those that it ended.
+        """
+        until = time.monotonic() + STRANGERS_SECONDS
+        while (left := kernel.children(os.getpid())) and time.monotonic() < until:
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+            select.select([], [], [], 0.002)  # dying takes them a moment
+            self.reap()
 
     def _of(self, pid: int) -> Process | None:
         return next((p for p in self.table.values() if p.row.pid == pid), None)

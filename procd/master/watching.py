@@ -157,11 +157,21 @@ class Watching:
 
     def suspect(self, paths: Collection[str], *, everything: bool = False) -> None:
         """These may have changed."""
+        paths = {path for path in paths if not self._is_ours(path)}
         if self._watcher is None or not (paths or everything):
             return
-        self._suspects |= set(paths)
+        self._suspects |= paths
         self._check_all = self._check_all or everything
         self._touch()
+
+    def _is_ours(self, path: str) -> bool:
+        """Tell what procd itself writes: a glob that matches it must not reload for ever."""
+        config = self._config
+        if config is None or path in self._known:
+            return False
+        folders = (f"{config.run_dir}/", f"{config.state_dir}/")
+        files = (config.log_file, config.master_pid_file, config.worker_pid_file)
+        return path.startswith(folders) or path in {str(file) for file in files if file}
 
     def _touch(self) -> None:
         self._debounce.touch(time.monotonic())
@@ -230,9 +240,11 @@ class Watching:
         if first_extra:
             # The first look at the globs only learns what they hold.
             new = self._answers.keys() - self._known.keys() - self._asked_unknown
-            self._known |= {path: self._answers[path] for path in new}
+            self._known |= {path: self._answers[path] for path in new if not self._is_ours(path)}
         changed = [
-            path for path, digest in self._answers.items() if self._known.get(path) != digest
+            path
+            for path, digest in self._answers.items()
+            if self._known.get(path) != digest and not self._is_ours(path)
         ]
         if first_extra:
             self._watch()

@@ -11,6 +11,7 @@ child becomes the master's own, for that is the child subreaper.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import signal
@@ -25,8 +26,10 @@ from typing import NoReturn
 from procd import logs
 from procd.ipc.channel import Channel
 from procd.linux import process
+from procd.linux.timers import Deadline
 
 ADOPTION_SECONDS = 5.0
+LEAVE_SECONDS = 3.0
 SOFTWARE_ERROR = 70  # EX_SOFTWARE of sysexits.h
 
 # Ctrl-C, a closed terminal or `pkill -HUP procd` reach every process; only the master acts
@@ -51,6 +54,7 @@ def fork(body: Callable[[], int], keep: Collection[int]) -> int:
             return pid
         parent = os.getppid()
         _enter()
+        atexit._clear()  # noqa: SLF001 - the master's own (python-daemon's) are not ours
         process.close_fds_except({0, 1, 2, *logs.fds(), *keep})
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
@@ -74,10 +78,11 @@ def fork_for_master(
             with suppress(ChildProcessError):  # an app that ignores SIGCHLD has it reaped
                 os.waitpid(intermediate, 0)
             return
+        first_parent = os.getpid()
         _fork_again(close, channel)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
-    _run(lambda: _adopted_by(master, body))
+    _run(lambda: _adopted_by(master, first_parent, body))
 
 
 def _fork_again(close: Collection[int], channel: Channel) -> None:
@@ -119,20 +124,21 @@ def _bound_to(parent: int, body: Callable[[], int]) -> int:
     return body()
 
 
-def _adopted_by(master: int, body: Callable[[], int]) -> int:
+def _adopted_by(master: int, first_parent: int, body: Callable[[], int]) -> int:
     # The intermediate's death must be behind us, or it would be the one that we die with.
     deadline = time.monotonic() + ADOPTION_SECONDS
-    while os.getppid() != master:
+    while os.getppid() == first_parent:
         if time.monotonic() > deadline:
             return SOFTWARE_ERROR
         time.sleep(0.0002)
-    return _bound_to(master, body)
+    return _bound_to(master, body)  # somebody else's by now: the master is dead
 
 
 def _run(body: Callable[[], int]) -> NoReturn:
     status = SOFTWARE_ERROR
     try:
         status = body()
+        _leave_python()
     except SystemExit as leave:
         status = 0 if leave.code is None else leave.code if isinstance(leave.code, int) else 1
     except BaseException:  # noqa: BLE001 - the process's last handler; it leaves below
@@ -140,6 +146,22 @@ def _run(body: Callable[[], int]) -> NoReturn:
     finally:
         _flush()
         os._exit(status)
+
+
+def _leave_python() -> None:
+    """Do what the interpreter does at its end, for what the app has started.
+
+    Executors and multiprocessing end their processes there. What the master or procd itself
+    had registered was cleared when the child was forked. A thread that never ends is not
+    waited for.
+    """
+    Deadline(LEAVE_SECONDS, signal.SIGKILL).put_off()
+    threading = sys.modules.get("threading")
+    with suppress(Exception):
+        if threading is not None:
+            threading._shutdown()  # noqa: SLF001 - joins and stops executors, as Py_Finalize does
+    with suppress(Exception):
+        atexit._run_exitfuncs()  # noqa: SLF001
 
 
 def _flush() -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import inspect
+import os
 import random
 import signal
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from procd import logs
@@ -84,6 +86,7 @@ class ProcessHost:
 
     async def start(self) -> None:
         """Run on_worker_start; what it raises goes to the caller. Then read the inbox."""
+        os.register_at_fork(after_in_child=self._forked_by_app)
         handler = self.handlers.get("worker_start")
         self.loop.add_reader(self.inbox.fileno(), self.read_inbox)
         self._watch_loop(self.context.config.hang_timeout)
@@ -109,6 +112,19 @@ class ProcessHost:
             self.loop.call_later(pause, turn)
 
         turn()
+
+    def _forked_by_app(self) -> None:
+        """In a child that the app has forked (multiprocessing): it is no process of procd.
+
+        It must die of signals like any other, and hold neither the listeners, which others
+        may want to bind, nor the lease.
+        """
+        for signum in signal.valid_signals():
+            if callable(signal.getsignal(signum)) and signum != signal.SIGINT:
+                signal.signal(signum, signal.SIG_DFL)
+        for fd in (*self.context.listener_fds, self.context.origin.lease_fd):
+            with suppress(OSError):
+                os.close(fd)
 
     def retire_on_sigterm(self) -> None:
         """A SIGTERM to this one process: replaced first, then it drains."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from procd import logs
 
 BATCH = 8  # accepted in one turn: others should get some too
+COMPLAINT_SECONDS = 10.0  # between two lines in the log about the same want
 PAUSE_SECONDS = 0.1  # after a failure that the next accept would meet as well
 
 
@@ -33,6 +34,7 @@ class Acceptor:
         self._has_room = has_room
         self._loop = asyncio.get_running_loop()
         self._epoll: select.epoll | None = None
+        self._complained = -COMPLAINT_SECONDS
 
     def start(self) -> None:
         """Accept from now on. One new client wakes one worker, not all."""
@@ -72,14 +74,19 @@ class Acceptor:
             return False
         except OSError as error:
             # Out of descriptors or memory: the client stays in the backlog meanwhile.
-            name = errno.errorcode.get(error.errno or 0, "?")
-            logs.error("accept failed", error=name, cure="raise LimitNOFILE or lower max_conn")
+            self._complain(errno.errorcode.get(error.errno or 0, "?"))
             self.stop()
             self._loop.call_later(PAUSE_SECONDS, self._resume)
             return False
         client.setblocking(False)
         self._take(client)
         return True
+
+    def _complain(self, name: str) -> None:
+        now = self._loop.time()
+        if now - self._complained > COMPLAINT_SECONDS:
+            self._complained = now
+            logs.error("accept failed", error=name, cure="raise LimitNOFILE or lower max_conn")
 
     def _resume(self) -> None:
         if all(listener.fileno() >= 0 for listener in self._listeners.values()):

@@ -33,6 +33,7 @@ class Worker:
         self.config = context.config
         self.host = ProcessHost(context, on_addressed=self._not_for_me)
         self.connections: set[Connection] = set()
+        self._serves = False
         self._opening = 0
         self._opened = 0
         self._cells = self.host.cells
@@ -67,8 +68,8 @@ class Worker:
 
     def _obey(self, packet: Packet) -> None:
         if packet.kind == "serve":
-            if not self._drains.is_set():
-                self._acceptor.start()
+            self._serves = True
+            self._accept_again()
             self.context.channel.send("serving")
         elif packet.kind == "drain":
             self._deadline = float(str(packet.body.get("deadline", 0)))
@@ -103,18 +104,18 @@ class Worker:
             self.forget(connection)
         finally:
             self._opening -= 1
+            self._accept_again()  # it may be gone by now, and was counted until here
 
     def forget(self, connection: Connection) -> None:
         """A connection is gone."""
         self.connections.discard(connection)
         self._cells[Cell.CONNECTIONS] = len(self.connections)
         self.host.changed.set()
-        if not self._drains.is_set() and self._is_serving and self._has_room():
-            self._acceptor.start()
+        self._accept_again()
 
-    @property
-    def _is_serving(self) -> bool:
-        return self._opened > 0
+    def _accept_again(self) -> None:
+        if self._serves and not self._drains.is_set() and self._has_room():
+            self._acceptor.start()
 
     def count_request(self) -> None:
         """A message came in; ask to be replaced when they are enough."""
