@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import time
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -241,14 +240,6 @@ class ArenaFile:
 
     def close(self) -> None:
         os.close(self.fd)
-
-
-def set_aside(path: Path, now: float | None = None) -> Path:
-    """Rename a file that cannot be trusted; return its new name."""
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
-    aside = path.with_name(f"{path.name}.damaged-{stamp}-{os.getpid()}")
-    path.rename(aside)
-    return aside
 
 
 def _check_kind(fd: int) -> None:

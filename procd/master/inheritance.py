@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from procd import logs
@@ -21,7 +22,7 @@ def open_arena(path: Path, ids_file: Path, slots: int, slot_bytes: int, now_ms: 
     try:
         arena = ArenaFile.adopt(path)
     except Damaged as damaged:
-        aside = arenafile.set_aside(path)
+        aside = set_aside(path)
         logs.error("task arena set aside", file=aside, why=damaged)
         arena = None
     wanted = Layout.of(slots, slot_bytes, floor)
@@ -55,3 +56,11 @@ def write_floor(path: Path, floor: int) -> None:
     except OSError as error:
         # The clock stands in: epochs are at least the time in milliseconds.
         logs.warning("task id floor not kept", file=path, why=error)
+
+
+def set_aside(path: Path, now: float | None = None) -> Path:
+    """Rename a file that cannot be trusted; return its new name."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
+    aside = path.with_name(f"{path.name}.damaged-{stamp}-{os.getpid()}")
+    path.rename(aside)
+    return aside

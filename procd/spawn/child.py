@@ -131,7 +131,8 @@ def _adopted_by(master: int, first_parent: int, body: Callable[[], int]) -> int:
         if time.monotonic() > deadline:
             return SOFTWARE_ERROR
         time.sleep(0.0002)
-    return _bound_to(master, body)  # somebody else's by now: the master is dead
+    # Another's: the master died meanwhile.
+    return _bound_to(master, body) if os.getppid() == master else SOFTWARE_ERROR
 
 
 def _run(body: Callable[[], int]) -> NoReturn:

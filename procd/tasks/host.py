@@ -7,13 +7,9 @@ traceback and ends nothing else.
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import inspect
-import os
 import random
-import signal
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any
 
 from procd import logs
@@ -22,9 +18,8 @@ from procd.errors import MessageTooBig, NoSuchWorker, TaskFailed, TaskQueueFull,
 from procd.ipc import inbox, wire
 from procd.ipc.inbox import Addressed, Gone, Hint, Inbox, Message
 from procd.ipc.scoreboard import Cell, Role
-from procd.linux.timers import Deadline
 from procd.spawn.context import Context
-from procd.tasks import registry
+from procd.tasks import registry, safeguards
 from procd.tasks.dispatcher import RETRY_SECONDS, Dispatcher
 from procd.tasks.ref import TaskRef
 
@@ -86,50 +81,15 @@ class ProcessHost:
 
     async def start(self) -> None:
         """Run on_worker_start; what it raises goes to the caller. Then read the inbox."""
-        os.register_at_fork(after_in_child=self._forked_by_app)
+        safeguards.let_go_in_children(self.context)
         handler = self.handlers.get("worker_start")
         self.loop.add_reader(self.inbox.fileno(), self.read_inbox)
-        self._watch_loop(self.context.config.hang_timeout)
+        if not self.is_task_worker:  # a task may compute for as long as it likes
+            safeguards.end_if_stuck(self.loop, self.context.config.hang_timeout)
         if handler is not None:
             outcome = handler()
             if inspect.isawaitable(outcome):
                 await outcome
-
-    def _watch_loop(self, seconds: float | None) -> None:
-        """Have the kernel end this worker should its loop stand still so long.
-
-        With its Python stack in the log (faulthandler). Not a task worker: a task may
-        compute for as long as it likes.
-        """
-        if seconds is None or self.is_task_worker:
-            return
-        faulthandler.enable()
-        deadline = Deadline(seconds, signal.SIGABRT)
-        pause = max(1.0, seconds / 4) if seconds > 2 else seconds / 4
-
-        def turn() -> None:
-            deadline.put_off()
-            self.loop.call_later(pause, turn)
-
-        turn()
-
-    def _forked_by_app(self) -> None:
-        """In a child that the app has forked (multiprocessing): it is no process of procd.
-
-        It must die of signals like any other, and hold neither the listeners, which others
-        may want to bind, nor the lease.
-        """
-        for signum in signal.valid_signals():
-            if callable(signal.getsignal(signum)) and signum != signal.SIGINT:
-                signal.signal(signum, signal.SIG_DFL)
-        for fd in (*self.context.listener_fds, self.context.origin.lease_fd):
-            with suppress(OSError):
-                os.close(fd)
-
-    def retire_on_sigterm(self) -> None:
-        """A SIGTERM to this one process: replaced first, then it drains."""
-        channel = self.context.channel
-        signal.signal(signal.SIGTERM, lambda *_: bool(channel.send("retire", {"why": "SIGTERM"})))
 
     async def stop(self) -> None:
         """Run on_worker_stop and leave the inbox."""

@@ -18,6 +18,7 @@ from procd.ipc.channel import Closed, Packet
 from procd.ipc.scoreboard import TAKING, Cell
 from procd.spawn.context import Context
 from procd.tasks.host import ProcessHost, with_jitter
+from procd.tasks.safeguards import retire_on_sigterm
 from procd.taskworker.runner import Runner
 
 BATCH_SECONDS = 0.005  # tasks run in one turn of the loop, before messages are looked at
@@ -45,8 +46,8 @@ class TaskWorker:
     async def run(self) -> int:
         """Return the exit status."""
         await self.host.start()
-        self.host.retire_on_sigterm()
         channel = self.context.channel
+        retire_on_sigterm(channel)
         self.loop.add_reader(channel.fileno(), self._read_channel)
         channel.send("ready")
         await self._drains.wait()

@@ -18,6 +18,7 @@ from procd.ipc.channel import Closed, Packet
 from procd.ipc.scoreboard import Cell
 from procd.spawn.context import Context
 from procd.tasks.host import ProcessHost, with_jitter
+from procd.tasks.safeguards import retire_on_sigterm
 from procd.worker.acceptor import Acceptor
 from procd.worker.connection import Connection, unique_id
 
@@ -46,8 +47,8 @@ class Worker:
     async def run(self) -> int:
         """Return the exit status."""
         await self.host.start()
-        self.host.retire_on_sigterm()
         channel = self.context.channel
+        retire_on_sigterm(channel)
         asyncio.get_running_loop().add_reader(channel.fileno(), self._read_channel)
         channel.send("ready")
         await self._drains.wait()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from procd.errors import StartFailed
-from procd.ipc import arenafile, layout, wire, words
+from procd.ipc import layout, wire, words
 from procd.ipc.arenafile import ArenaFile
 from procd.ipc.layout import Damaged, Layout
 from procd.ipc.scoreboard import Role
@@ -155,7 +155,7 @@ def test_a_damaged_arena_is_set_aside_whole_and_a_new_one_made(tmp_path: Path, a
 
 def test_the_name_of_what_is_set_aside_says_when(path: Path) -> None:
     made(path)
-    aside = arenafile.set_aside(path, 0.0)
+    aside = inheritance.set_aside(path, 0.0)
     assert aside.name == f"arena.damaged-19700101-000000-{os.getpid()}"
     assert not path.exists()
 

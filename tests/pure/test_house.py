@@ -29,6 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("tasks.*",),
     ("app",),
     ("spawn.*",),
+    ("tasks.safeguards",),
     ("tasks.host",),
     ("worker.acceptor", "worker.connection", "taskworker.runner"),
     ("worker.worker", "taskworker.taskworker"),

@@ -1,0 +1,54 @@
+"""What a worker or task worker arranges with the kernel about its own life."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import os
+import signal
+from contextlib import suppress
+
+from procd.ipc.channel import Channel
+from procd.linux.timers import Deadline
+from procd.spawn.context import Context
+
+
+def end_if_stuck(loop: asyncio.AbstractEventLoop, seconds: float | None) -> None:
+    """Have the kernel end this process should its loop stand still so long (None = never).
+
+    Its Python stack stands in the log then (faulthandler).
+    """
+    if seconds is None:
+        return
+    faulthandler.enable()
+    deadline = Deadline(seconds, signal.SIGABRT)
+    pause = max(1.0, seconds / 4) if seconds > 2 else seconds / 4
+
+    def turn() -> None:
+        deadline.put_off()
+        loop.call_later(pause, turn)
+
+    turn()
+
+
+def let_go_in_children(context: Context) -> None:
+    """Make what the app forks (multiprocessing) no process of procd.
+
+    It must die of signals like any other, and hold neither the listeners, which others may
+    want to bind, nor the lease.
+    """
+
+    def let_go() -> None:
+        for signum in signal.valid_signals():
+            if callable(signal.getsignal(signum)) and signum != signal.SIGINT:
+                signal.signal(signum, signal.SIG_DFL)
+        for fd in (*context.listener_fds, context.origin.lease_fd):
+            with suppress(OSError):
+                os.close(fd)
+
+    os.register_at_fork(after_in_child=let_go)
+
+
+def retire_on_sigterm(channel: Channel) -> None:
+    """Take a SIGTERM to this one process for a wish: replaced first, then it drains."""
+    signal.signal(signal.SIGTERM, lambda *_: bool(channel.send("retire", {"why": "SIGTERM"})))
