@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import random
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -16,6 +17,7 @@ from procd import logs
 from procd.app import Handler
 from procd.errors import MessageTooBig, NoSuchWorker, TaskFailed, TaskQueueFull, TaskTimeout
 from procd.ipc import inbox, wire
+from procd.ipc.channel import Closed, Packet
 from procd.ipc.inbox import Addressed, Gone, Hint, Inbox, Message
 from procd.ipc.scoreboard import Cell, Role
 from procd.spawn.context import Context
@@ -90,6 +92,19 @@ class ProcessHost:
             outcome = handler()
             if inspect.isawaitable(outcome):
                 await outcome
+
+    def listen_to_master(self, obey: Callable[[Packet], None]) -> None:
+        """Have *obey* called with each order of the master."""
+
+        def read() -> None:
+            try:
+                packet = self.context.channel.receive()
+            except Closed:
+                os._exit(1)  # no master, no service
+            if packet is not None:
+                obey(packet)
+
+        self.loop.add_reader(self.context.channel.fileno(), read)
 
     async def stop(self) -> None:
         """Run on_worker_stop and leave the inbox."""

@@ -8,13 +8,12 @@ was addressed to it and not begun goes to its successor.
 from __future__ import annotations
 
 import asyncio
-import os
 import select
 import time
 from collections import deque
 
 from procd import logs
-from procd.ipc.channel import Closed, Packet
+from procd.ipc.channel import Packet
 from procd.ipc.scoreboard import TAKING, Cell
 from procd.spawn.context import Context
 from procd.tasks.host import ProcessHost, with_jitter
@@ -48,20 +47,12 @@ class TaskWorker:
         await self.host.start()
         channel = self.context.channel
         retire_on_sigterm(channel)
-        self.loop.add_reader(channel.fileno(), self._read_channel)
+        self.host.listen_to_master(self._obey)
         channel.send("ready")
         await self._drains.wait()
         await self._drain()
         await self.host.stop()
         return 0
-
-    def _read_channel(self) -> None:
-        try:
-            packet = self.context.channel.receive()
-        except Closed:
-            os._exit(1)  # no master, no service
-        if packet is not None:
-            self._obey(packet)
 
     def _obey(self, packet: Packet) -> None:
         if packet.kind == "serve":

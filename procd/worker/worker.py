@@ -8,13 +8,12 @@ leaves; at its deadline it closes connections between two messages.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import time
 from math import inf
 
 from procd import logs
-from procd.ipc.channel import Closed, Packet
+from procd.ipc.channel import Packet
 from procd.ipc.scoreboard import Cell
 from procd.spawn.context import Context
 from procd.tasks.host import ProcessHost, with_jitter
@@ -49,7 +48,7 @@ class Worker:
         await self.host.start()
         channel = self.context.channel
         retire_on_sigterm(channel)
-        asyncio.get_running_loop().add_reader(channel.fileno(), self._read_channel)
+        self.host.listen_to_master(self._obey)
         channel.send("ready")
         await self._drains.wait()
         self._acceptor.close()
@@ -58,14 +57,6 @@ class Worker:
         return 0
 
     # The master's word
-
-    def _read_channel(self) -> None:
-        try:
-            packet = self.context.channel.receive()
-        except Closed:
-            os._exit(1)  # no master, no service
-        if packet is not None:
-            self._obey(packet)
 
     def _obey(self, packet: Packet) -> None:
         if packet.kind == "serve":
