@@ -49,7 +49,9 @@ bench: $(VENV)/.installed-dev  ## what the README claims, measured here
 	@exec $(BIN)/python -m bench
 
 torture: $(VENV)/.installed-dev  ## the heavy cases at their full counts (long)
-	@PYTEST_ADDOPTS='-o faulthandler_timeout=7200' exec $(BIN)/python -m bench.torture
+	PROCD_TORTURE=1 $(BIN)/python -m pytest -o faulthandler_timeout=7200 -m heavy
+	PROCD_TORTURE=1 $(BIN)/python -m pytest tests/kernel/test_control.py tests/pure/test_config_fuzz.py
+	@exec $(BIN)/python -m bench.torture
 
 clean:  ## virtual environments and caches; never run/ and state/, which may hold kept tasks
 	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
