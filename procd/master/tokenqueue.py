@@ -2,16 +2,21 @@
 
 Its key is kept for the master's life, so that the processes find a new queue by the key
 they know. Key and id stand in the lease file: a queue outlives its processes, and the next
-master removes the one that a killed one left, if it is still the very same.
+master removes the one that a killed one left, if it is still the very same. The key is
+noted before the queue is made, so that no moment is left in which a kill leaks one.
 """
 
 from __future__ import annotations
 
+import os
+import secrets
 from contextlib import suppress
 
 from procd import logs
-from procd.linux.sysv import MessageQueue, QueueError, QueueGone
+from procd.linux.sysv import MessageQueue, QueueError, QueueExists, QueueGone
 from procd.master.lease import Lease
+
+UNKNOWN = -1  # the id of a queue that is about to be made
 
 
 class TokenQueue:
@@ -24,10 +29,18 @@ class TokenQueue:
         if key:
             with suppress(QueueError):
                 old = MessageQueue.open(key)
-                if old.id == number:
+                if old.id == number or (number == UNKNOWN and _is_unused(old)):
                     old.remove()
-        self.queue = MessageQueue.create()
+        self.queue = self._make()
         self._hand_over()
+
+    def _make(self) -> MessageQueue:
+        while True:
+            # sysv_ipc's own choice (key=None) picks from 32,766 keys only.
+            key = 1 + secrets.randbelow(2**31 - 1)
+            self._lease.note_queue(key, UNKNOWN)
+            with suppress(QueueExists):
+                return MessageQueue.create_key(key)
 
     def _hand_over(self) -> None:
         if self._owner is not None:
@@ -49,6 +62,7 @@ class TokenQueue:
 
     def remake(self) -> bool:
         """Make it anew under its key; False (and said) while somebody else has that key."""
+        self._lease.note_queue(self.queue.key, UNKNOWN)
         try:
             self.queue = MessageQueue.create_key(self.queue.key)
         except QueueError as error:
@@ -62,3 +76,8 @@ class TokenQueue:
         with suppress(QueueError):
             self.queue.remove()
         self._lease.note_queue(0, 0)
+
+
+def _is_unused(queue: MessageQueue) -> bool:
+    """Tell whether a queue is ours and was never sent to: its maker died just then."""
+    return queue.creator_uid == os.geteuid() and not queue.messages and not queue.last_send
