@@ -32,6 +32,25 @@ class Packet(NamedTuple):
     body: Body
     fds: tuple[int, ...]
 
+    def number(self, key: str) -> int:
+        """Return an integer of the body; 0 where there is none."""
+        value = self.body.get(key)
+        return value if isinstance(value, int) else 0
+
+    def texts(self, key: str) -> list[str]:
+        """Return a list of texts of the body."""
+        value = self.body.get(key)
+        return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+    def pairs(self) -> dict[str, str | None]:
+        """Return the mapping of path or name → text that `pairs` holds, without what is no pair."""
+        found = self.body.get("pairs")
+        return {
+            str(pair[0]): pair[1] if isinstance(pair[1], str) else None
+            for pair in (found if isinstance(found, list) else [])
+            if isinstance(pair, list) and len(pair) == 2
+        }
+
 
 class Closed(Exception):
     """The other end is gone."""

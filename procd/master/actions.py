@@ -8,8 +8,10 @@ from procd.ipc.scoreboard import Role
 from procd.master.lifecycle import Action, Call, Event, Fork, Hurry, Kill, Row, Seat, State, Stop
 from procd.master.process import Process
 from procd.master.service import Service
+from procd.spawn.context import Kind
 
 HUNG_SECONDS = 5.0  # a fork takes milliseconds
+BASE_SECONDS = 120.0  # for a base to import what is to be preloaded
 
 
 class Actions:
@@ -51,32 +53,38 @@ class Actions:
         """Who was told to fork it has not: it hangs, and is replaced."""
         processes, seat = self._service.processes, process.row.seat
         is_template = seat.role is Role.TEMPLATE
-        parent = processes.base() if is_template else processes.template(seat.generation)
+        parent = self._service.base() if is_template else processes.template(seat.generation)
         if parent is not None:
             logs.error("killed: it does not fork", pid=parent.row.pid)
             processes.kill(parent)
 
     def _fork(self, seat: Seat, now: float) -> None:
-        reload = self._service.generations.reload
-        info = self._service.generations.infos.get(seat.generation)
-        config = self._service.config if info is None else info.config
-        deadline = now + config.boot_timeout
+        service = self._service
+        reload = service.generations.reload
+        if seat.role is Role.BASE:
+            service.processes.fork(seat, now + BASE_SECONDS, self._fork_base)
+            return
+        deadline = now + service.generations.infos[seat.generation].config.boot_timeout
         if seat.generation == reload.generation:
             deadline = max(deadline, reload.deadline + 1)  # the reload's own comes first
+        order = self._fork_template if seat.role is Role.TEMPLATE else self._fork_seated
+        service.processes.fork(seat, deadline, order)
 
-        def order(row: Row, channel: Channel) -> bool:
-            if seat.role is Role.BASE:
-                return self._service.processes.fork_base(self._service.config, row, channel)
-            if seat.role is not Role.TEMPLATE:
-                return self._fork_seated(row, channel)
-            body: dict[str, object] = {
-                "config": config.plain(),
-                "generation": seat.generation,
-                "reborn": info is not None and info.has_template,
-            }
-            return self._service.tell_base("template", body, [channel.fileno()])
+    def _fork_base(self, row: Row, channel: Channel) -> bool:
+        service = self._service
+        config, recipe = service.generations.config, service.bases.recipe(row.seat.generation)
+        return service.processes.fork_base(config, recipe, row, channel)
 
-        self._service.processes.fork(seat, deadline, order)
+    def _fork_template(self, row: Row, channel: Channel) -> bool:
+        info = self._service.generations.infos[row.seat.generation]
+        kind = Kind.BARE if info.unfit else Kind.REBORN if info.has_template else Kind.NEW
+        body: dict[str, object] = {
+            "config": info.config.plain(),
+            "generation": row.seat.generation,
+            "row": row.row,
+            "kind": int(kind),
+        }
+        return self._service.tell_base("template", body, [channel.fileno()])
 
     def _fork_seated(self, row: Row, channel: Channel) -> bool:
         seat = row.seat

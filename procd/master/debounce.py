@@ -4,29 +4,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-QUIET = 0.020  # an editor's save is several events, a checkout thousands
+QUIET = 0.010  # an editor's save is several events, a checkout thousands
 LIMIT = 0.500  # but who keeps writing must not put the reload off for ever
 
 
 @dataclass(slots=True)
 class Debounce:
-    """Waits until nothing came for *quiet* seconds, at most *limit* after the first touch."""
+    """Waits until nothing came for *quiet* seconds, at most *limit* after the first touch.
+
+    A first touch that is whole (a file was closed, or moved into its place) is acted on at
+    once: the quiet can be waited for while what comes of it boots.
+    """
 
     quiet: float = QUIET
     limit: float = LIMIT
     _first: float | None = None
     _last: float = 0.0
+    _at_once: bool = False
 
-    def touch(self, now: float) -> None:
+    def touch(self, now: float, *, at_once: bool = False) -> None:
         """Note that something changed."""
+        self._at_once = at_once and self._first is None
         if self._first is None:
             self._first = now
         self._last = now
 
     def due(self) -> float | None:
         """Return when to act, None while there is nothing to act on."""
-        if self._first is None:
-            return None
+        if self._first is None or self._at_once:
+            return self._first
         return min(self._last + self.quiet, self._first + self.limit)
 
     def fired(self, now: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from procd import logs
+from procd.config.schema import Config
 from procd.errors import StartFailed
 from procd.ipc.channel import Packet
 from procd.ipc.scoreboard import Role
@@ -34,7 +35,13 @@ class Events:
             case "ready" if state is State.BOOTING:
                 service.processes.step(process, Event.BECAME_READY)
                 if process.row.seat.role is Role.BASE:
-                    service.watching.base_is_ready()
+                    self._base_is_ready(process, packet)
+            case "modules":
+                service.bases.learn({name: origin or "" for name, origin in packet.pairs().items()})
+            case "unfit" if process.row.seat.role is Role.BASE:
+                self._base_is_unfit(process, packet)
+            case "looked":
+                self._looked(packet)
             case "serving" if state in (State.CALLED, *GOING):
                 self._serves(process)
             case "retire" if state is State.SERVING:
@@ -47,8 +54,7 @@ class Events:
             case "hashed":
                 service.watching.hashed(packet)
             case "suspects":
-                paths = packet.body.get("paths")
-                service.watching.suspect([str(p) for p in paths] if isinstance(paths, list) else [])
+                service.watching.suspect(packet.texts("paths"))
             case "sources":
                 self._imported(process.row.seat.generation)
 
@@ -62,6 +68,51 @@ class Events:
             service.recovery.readdress()
             service.recovery.retry(now)
             service.recovery.ring()
+
+    # What a base says
+
+    def _base_is_ready(self, base: Process, packet: Packet) -> None:
+        service, number = self._service, base.row.seat.generation
+        service.bases.became_ready(number)
+        if number == service.bases.number:
+            service.watching.base_is_ready()
+        elif service.generations.is_idle:
+            self._take_over_base()
+        if packet.body.get("modules"):
+            took = time.monotonic() - base.row.since
+            logs.info("base warm", modules=packet.body["modules"], seconds=took)
+
+    def _take_over_base(self) -> None:
+        if self._service.bases.take_over():
+            self._service.watching.base_is_ready()
+
+    def _base_is_unfit(self, base: Process, packet: Packet) -> None:
+        service = self._service
+        module, why = str(packet.body.get("module")), str(packet.body.get("why"))
+        logs.warning("not preloaded: not fit to be forked", module=module, because=why)
+        service.bases.is_unfit(base.row.seat.generation, module, why)
+        service.processes.kill(base)
+
+    def _base_died(self, row: Row) -> None:
+        service, generations = self._service, self._service.generations
+        service.bases.died(row.seat.generation, was_ready=row.state is State.READY)
+        if generations.awaits_base:
+            generations.again("the base has died")
+
+    def _looked(self, packet: Packet) -> None:
+        """A base has compared what it preloaded with the disk, just after it forked a template."""
+        service, generations = self._service, self._service.generations
+        template = service.processes.table.get(packet.number("row"))
+        if template is None or template.row.state in GOING:
+            return
+        generation = template.row.seat.generation
+        changed = packet.body.get("changed")
+        info = generations.infos.get(generation)
+        if info is not None:
+            info.is_looked_at = True
+        if changed and generations.trial and generation == generations.reload.generation:
+            service.bases.go_cold()
+            generations.again(f"{changed} has changed since it was preloaded")
 
     def _imported(self, generation: int) -> None:
         """A process that serves has imported something more: watch that, too."""
@@ -94,7 +145,12 @@ class Events:
         elif row.seat.role in SEATED:
             logs.info("gone", **fields)
         # Of one that boots or was refused a death is no restart.
-        wanted = row.seat.generation in {0, *service.generations.reload.serving.values()}
+        if row.seat.role is Role.BASE:
+            wanted = row.seat.generation == service.bases.number
+            if not was_told:
+                self._base_died(row)
+        else:
+            wanted = row.seat.generation in service.generations.reload.serving.values()
         # One that is killed because it does not boot comes back no quicker than one that dies.
         if wanted and (not was_told or row.state is State.KILLED):
             held, key = service.processes.held, (row.seat.role, row.seat.number)
@@ -109,10 +165,19 @@ class Events:
         self._service.watching.config_is_read(self._service.config.path)
         sdnotify.reloading()
 
-    def changed(self, names: list[str]) -> None:
+    def will_boot(self, config: Config) -> None:
+        """A generation of this config is about to boot."""
+        self._service.bases.begin(config)
+
+    def changed(self, names: list[str], is_config: bool) -> None:  # noqa: FBT001 - a callback
         """The watch has found a reason to reload."""
-        if not self._service.stopping.is_asked:
-            self._service.generations.request(BOTH, names)
+        generations = self._service.generations
+        if self._service.stopping.is_asked:
+            return
+        if generations.trial is not None and not is_config:
+            generations.again(", ".join(names))
+        else:
+            generations.request(BOTH, names)
 
     def attempted(self, took_over: bool) -> None:  # noqa: FBT001 - a callback's one value
         """A reload is over, or the start is."""
@@ -124,6 +189,8 @@ class Events:
             return
         if took_over:
             self._take_over()
+        self._take_over_base()
+        service.bases.settle(generations.config)
         info = generations.infos.get(generations.reload.generation)
         sources = {} if info is None else info.sources
         service.watching.attempt(generations.config, sources, refused=not took_over)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 
@@ -23,11 +23,12 @@ from procd.master.processes import Processes
 from procd.master.reload import ACK_SECONDS, Counts, Phase, Reload, Verdict
 
 BOTH = (Role.WORKER, Role.TASK)
+MOST_BOOTS = 5  # of one generation; then it is taken as it is, and the next look sees the rest
 
 # What the running master has built on; a new value waits for a restart.
 NEEDS_RESTART = (
     *("listen", "backlog", "run_dir", "state_dir", "master_pid_file", "worker_pid_file"),
-    *("log_file", "user", "group", "task_slots", "task_slot_bytes", "preload"),
+    *("log_file", "user", "group", "task_slots", "task_slot_bytes"),
 )
 
 
@@ -37,6 +38,15 @@ class Outcome:
 
     exit_status: int
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The generation that boots, as the watch asks for it."""
+
+    sources: Mapping[str, str]
+    is_read: bool  # the app's import is over
+    has_failed: bool
 
 
 Waiter = Callable[[Outcome], None]
@@ -51,6 +61,9 @@ class Generation:
     sources: dict[str, str] = field(default_factory=dict)  # path → sha256 hex
     import_seconds: float = 0.0
     has_template: bool = False  # had one: the next is born from its manifest
+    unfit: str = ""  # why nothing can be forked from a process that has imported it
+    is_looked_at: bool = False  # its base has compared what it preloaded with the disk
+    boots: int = 1  # attempts at it; more than one if more was saved meanwhile
 
 
 @dataclass(slots=True)
@@ -75,8 +88,9 @@ class Request:
 class Generations:
     """The reloads of one service.
 
-    *on_read* is called before the config is read again, *on_change*(took over, else refused)
-    after an attempt.
+    *on_read* is called before the config is read again, *on_begin*(config) before a generation
+    boots, *on_change*(took over, else refused) after an attempt. While *is_settled*() is false,
+    the disk may hold something else than what boots, and nothing is decided.
     """
 
     def __init__(
@@ -85,7 +99,9 @@ class Generations:
         reader: ConfigReader,
         processes: Processes,
         on_read: Callable[[], None],
+        on_begin: Callable[[Config], None],
         on_change: Callable[[bool], None],
+        is_settled: Callable[[], bool],
     ) -> None:
         self.config = config
         self.config_error: str | None = None
@@ -99,13 +115,16 @@ class Generations:
         self._reader = reader
         self._processes = processes
         self._on_read = on_read
+        self._on_begin = on_begin
         self._on_change = on_change
+        self._is_settled = is_settled
         self._request: Request | None = None
         self._waiters: list[Waiter] = []
         self._is_reading = False
         self._closing: list[Process] = []  # old workers that have not said that they are shut
         self._closing_until = inf
         self._answer: Outcome | None = None
+        self._unfit = ""  # as it was said last
 
     # Requests
 
@@ -170,6 +189,7 @@ class Generations:
     ) -> None:
         if Role.WORKER not in roles:  # the workers' count is for the next reload of all
             config = dataclasses.replace(config, worker_num=self.config.worker_num)
+        self._on_begin(config)
         self._coming = config
         # A count that was scaled by hand stays until the file's own count is edited.
         worker, task = self.counts.worker, self.counts.task
@@ -197,6 +217,8 @@ class Generations:
         rows = self._processes.rows()
         want = self.want()
         room = len(draining_generations(rows, want)) < self.config.max_draining
+        if self._is_held(now):
+            return
         match self.reload.judge(rows, self._coming_counts, now, room=room):
             case Verdict.MAKE_ROOM:
                 self.reload = self.reload.make_room()
@@ -210,6 +232,44 @@ class Generations:
                 self._refused(why, 1, self.last.cause, now - self.reload.began)
             case Verdict.WAIT:
                 pass
+
+    def _is_held(self, now: float) -> bool:
+        """Tell whether it is too early to say that what boots is good, or that it is not."""
+        if self.reload.phase is not Phase.BOOTING or now >= self.reload.deadline:
+            return False
+        info = self.infos[self.reload.generation]
+        failed = self.reload.failure is not None
+        if info.boots > MOST_BOOTS:
+            return False
+        return not (self._is_settled() and (info.is_looked_at or failed))
+
+    @property
+    def trial(self) -> Trial | None:
+        """Return what boots at the moment."""
+        if self.reload.phase is not Phase.BOOTING:
+            return None
+        info = self.infos[self.reload.generation]
+        failed = self.reload.failure is not None
+        return Trial(info.sources, info.has_template or failed, failed)
+
+    @property
+    def awaits_base(self) -> bool:
+        """Tell whether what boots waits for its base's word."""
+        return self.trial is not None and not self.infos[self.reload.generation].is_looked_at
+
+    def again(self, why: str) -> None:
+        """Boot the coming generation anew: what it was made of is not what there is now."""
+        number = self.reload.generation
+        info = self.infos[number]
+        info.boots += 1
+        info.is_looked_at = False
+        if not info.unfit:
+            info.sources, info.has_template = {}, False
+        self.reload = self.reload.again()
+        for process in list(self._processes.table.values()):
+            if process.row.seat.generation == number and process.row.seat.role is not Role.BASE:
+                self._processes.kill(process)
+        logs.info("generation boots anew", generation=number, because=why)
 
     def _switch(self, now: float) -> None:
         for process in self._processes.table.values():
@@ -280,18 +340,31 @@ class Generations:
 
     def heard(self, process: Process, packet: Packet) -> None:
         """A template or process of a generation says something about its code."""
-        info = self.infos.get(process.row.seat.generation)
+        seat = process.row.seat
+        info = None if seat.role is Role.BASE else self.infos.get(seat.generation)
+        if process.row.state is State.KILLED and seat.role is Role.TEMPLATE:
+            return  # last words of one that another has taken the place of
         if packet.kind == "sources" and info is not None:
-            pairs = packet.body.get("pairs")
-            for pair in pairs if isinstance(pairs, list) else []:
-                if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str):
-                    info.sources[pair[0]] = str(pair[1])
+            info.sources |= {path: str(digest) for path, digest in packet.pairs().items()}
         elif packet.kind == "failed":
             process.error = str(packet.body.get("error"))
-        elif packet.kind == "ready" and info and process.row.seat.role is Role.TEMPLATE:
+        elif packet.kind == "unfit" and info and seat.role is Role.TEMPLATE:
+            self._is_unfit(info, seat.generation, str(packet.body.get("why")))
+        elif packet.kind == "ready" and info and seat.role is Role.TEMPLATE:
             info.has_template = True
             took = packet.body.get("took")
             info.import_seconds = took if isinstance(took, float) else 0.0
+
+    def _is_unfit(self, info: Generation, number: int, why: str) -> None:
+        """Nothing can be forked from the app once it is imported: each process imports it."""
+        if why != self._unfit:
+            logs.warning(
+                "app imported by each process for itself: not fit to be forked", because=why
+            )
+        self._unfit = info.unfit = why
+        info.has_template = True
+        if self.reload.phase is Phase.BOOTING and number == self.reload.generation:
+            self.again("not fit to be forked")
 
     def died(self, death: Death) -> None:
         """A death before the switch is a refusal."""

@@ -19,6 +19,8 @@ KILL_MARGIN = 0.5  # seconds that a process gets past its deadline to leave by i
 STEADY_SECONDS = 5.0  # alive so long: its earlier deaths are forgotten
 FIRST_DELAY, MAX_DELAY = 0.1, 2.0
 
+ORDERED_AHEAD = 8  # of each role, from a template that still imports: orders carry descriptors
+
 SEATED = (Role.WORKER, Role.TASK)
 
 
@@ -86,11 +88,15 @@ class IllegalTransition(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """One place to be filled: a role's number within a generation."""
+    """One place to be filled: a role's number within a generation. Bases count their own."""
 
     role: Role
     number: int
     generation: int
+
+
+def base_seat(number: int) -> Seat:
+    return Seat(Role.BASE, 0, number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +138,21 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """What there should be. Templates and the base follow from it."""
+    """What there should be. Templates and bases follow from it."""
 
     shares: tuple[Share, ...] = ()
     max_draining: int = 3
+    base: int = 0  # the base that forks templates
+    next_base: int | None = None  # one that boots beside it
 
     @property
     def generations(self) -> frozenset[int]:
         return frozenset(share.generation for share in self.shares)
+
+    @property
+    def bases(self) -> frozenset[int]:
+        numbers = (self.base, self.next_base) if self.shares else ()
+        return frozenset(number for number in numbers if number is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +246,9 @@ def _overdue(table: list[Row], now: float) -> Iterator[Action]:
 def _wanted(table: list[Row], want: Want) -> Iterator[Seat]:
     """Yield the seats of want that nobody fills, or whose process asks to be replaced."""
     filled = {row.seat for row in table if row.state not in GOING and not row.retires}
-    if want.shares and Seat(Role.BASE, 0, 0) not in filled:
-        yield Seat(Role.BASE, 0, 0)
+    for number in sorted(want.bases):
+        if base_seat(number) not in filled:
+            yield base_seat(number)
     for generation in sorted(want.generations):
         if Seat(Role.TEMPLATE, 0, generation) not in filled:
             yield Seat(Role.TEMPLATE, 0, generation)
@@ -255,19 +269,22 @@ def _missing(
 
 def _forkable(table: list[Row], want: Want) -> Iterator[Seat]:
     """Yield the wanted seats for which somebody is there to fork them."""
-    ready = {row.seat for row in table if row.state in (State.READY, *UP)}
+    forkers = {row.seat for row in table if row.state is State.READY}
+    # A template that still imports finds its first orders waiting when it is done.
+    soon = {row.seat for row in table if row.state is State.BOOTING}
     for seat in _wanted(table, want):
-        source = forked_from(seat)
-        if source is None or source in ready:
+        source = forked_from(seat, want.base)
+        is_ahead = seat.role in SEATED and seat.number < ORDERED_AHEAD and source in soon
+        if source is None or source in forkers or is_ahead:
             yield seat
 
 
-def forked_from(seat: Seat) -> Seat | None:
+def forked_from(seat: Seat, base: int) -> Seat | None:
     """Return whose fork a process of this seat is; None = the master's own."""
     if seat.role is Role.BASE:
         return None
     if seat.role is Role.TEMPLATE:
-        return Seat(Role.BASE, 0, 0)
+        return base_seat(base)
     return Seat(Role.TEMPLATE, 0, seat.generation)
 
 
@@ -286,7 +303,7 @@ def _outgoing(table: list[Row], want: Want) -> Iterator[Action]:
             continue
         seat = row.seat
         if seat.role is Role.BASE:
-            unwanted = not want.shares
+            unwanted = seat.generation not in want.bases
         elif seat.role is Role.TEMPLATE:
             unwanted = seat.generation not in want.generations
         else:

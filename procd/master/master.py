@@ -21,6 +21,7 @@ from procd.ipc.scoreboard import Scoreboard
 from procd.linux import process as kernel
 from procd.master import listeners as sockets
 from procd.master.actions import Actions
+from procd.master.bases import Bases
 from procd.master.commands import Commands
 from procd.master.configreader import ConfigReader
 from procd.master.control import Control
@@ -111,12 +112,17 @@ class Master:
         service = self._service
         events = Events(service)
         service.processes = Processes(service.origin, self._loop, events.heard, events.died)
-        service.generations = Generations(
+        service.bases = Bases(self._config)
+        service.generations = generations = Generations(
             *(self._config, self._reader, service.processes),
             on_read=events.config_is_read,
+            on_begin=events.will_boot,
             on_change=events.attempted,
+            is_settled=lambda: service.watching.is_settled,
         )
-        service.watching = Watching(self._loop, service.tell_base, events.changed)
+        service.watching = Watching(
+            *(self._loop, service.tell_base, events.changed), lambda: generations.trial
+        )
         self._actions = Actions(service)
         self._commands = Commands(service)
         self._control = Control(service.files.control_path, self._loop, self._commands.serve)

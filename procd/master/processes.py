@@ -22,6 +22,7 @@ from procd.ipc.channel import Channel, Closed, Packet
 from procd.ipc.scoreboard import Role, Scoreboard, Standing
 from procd.ipc.scoreboard import Seat as Sitting
 from procd.linux import process as kernel
+from procd.master.bases import Recipe
 from procd.master.lifecycle import Backoff, Event, Row, Seat, State
 from procd.master.loop import Loop
 from procd.master.process import Death, Process, describe
@@ -56,25 +57,24 @@ class Processes:
     def rows(self) -> list[Row]:
         return [process.row for process in self.table.values()]
 
-    def base(self) -> Process | None:
-        """Return the base, if it takes orders."""
-        return self._ready(Seat(Role.BASE, 0, 0))
+    def ready(self, seat: Seat) -> Process | None:
+        """Return who sits there, if it takes orders."""
+        return self._in(seat, (State.READY,))
 
     def template(self, generation: int) -> Process | None:
-        """Return a generation's template, if it takes orders."""
-        return self._ready(Seat(Role.TEMPLATE, 0, generation))
+        """Return a generation's template, if it takes orders; those to one that imports wait."""
+        return self._in(Seat(Role.TEMPLATE, 0, generation), (State.READY, State.BOOTING))
 
-    def _ready(self, seat: Seat) -> Process | None:
+    def _in(self, seat: Seat, states: tuple[State, ...]) -> Process | None:
         found = (p for p in self.table.values() if p.row.seat == seat)
-        return next((p for p in found if p.row.state is State.READY), None)
+        return next((p for p in found if p.row.state in states), None)
 
     def forget_held(self, generations: set[int]) -> None:
         """A new generation took over: earlier deaths do not count any more."""
-        base = Role.BASE
         self.held = {
             seat: backoff
             for seat, backoff in self.held.items()
-            if seat.role is base or seat.generation in generations
+            if seat.role is Role.BASE or seat.generation in generations
         }
 
     # Forking
@@ -121,15 +121,15 @@ class Processes:
                 return number
         return None
 
-    def fork_base(self, config: Config, row: Row, channel: Channel) -> bool:
-        """Fork the base, the one process that is the master's own fork."""
+    def fork_base(self, config: Config, recipe: Recipe, row: Row, channel: Channel) -> bool:
+        """Fork a base, the one process that is the master's own fork."""
         origin = self._origin
 
         def body() -> int:
             # Here and not at the top: the master has no use for what the base imports.
             from procd.spawn.base import Base
 
-            return Base(origin, channel).run(config)
+            return Base(origin, channel).run(config, recipe.modules, recipe.env)
 
         try:
             pid = child.fork(body, {*origin.fds, channel.fileno()})
@@ -189,8 +189,9 @@ class Processes:
         if process.channel.fileno() >= 0:
             self._loop.forget(process.channel)
             process.channel.close()
-        seat, now = process.row.seat, time.monotonic()
-        self.held[seat] = self.held.get(seat, Backoff(1)).after_death(0, now)
+        if process.row.state is not State.KILLED:  # else it was not wanted any more
+            seat, now = process.row.seat, time.monotonic()
+            self.held[seat] = self.held.get(seat, Backoff(1)).after_death(0, now)
 
     # Orders
 

@@ -82,6 +82,10 @@ class Reload:
             return self
         return replace(self, failure=reason)
 
+    def again(self) -> Reload:
+        """What boots is not wanted any more, and no failure: the same generation boots anew."""
+        return replace(self, phase=Phase.BOOTING, failure=None)
+
     def make_room(self) -> Reload:
         return replace(self, phase=Phase.CROWDED)
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from procd import logs
 from procd.config.schema import Config
 from procd.ipc.scoreboard import Scoreboard
+from procd.master.bases import Bases
 from procd.master.files import Files
 from procd.master.generations import Generations
-from procd.master.lifecycle import SEATED, State, Want
+from procd.master.lifecycle import SEATED, State, Want, base_seat
 from procd.master.listeners import Listener
 from procd.master.loop import Loop
 from procd.master.process import Process
@@ -46,6 +47,7 @@ class Service:
     exit_status: int = 0
     processes: Processes = field(init=False)
     generations: Generations = field(init=False)
+    bases: Bases = field(init=False)
     watching: Watching = field(init=False)
     count_refused: Callable[[], int] = field(default=lambda: 0)  # control requests
     _is_said: bool = False  # ready or not
@@ -53,11 +55,17 @@ class Service:
     def want(self) -> Want:
         """Return what there should be now."""
         want = self.generations.want()
-        return self.stopping.want(want) if self.stopping.is_asked else want
+        if self.stopping.is_asked:
+            want = self.stopping.want(want)
+        return replace(want, base=self.bases.number, next_base=self.bases.next_number)
+
+    def base(self) -> Process | None:
+        """Return the base that forks, if it takes orders."""
+        return self.processes.ready(base_seat(self.bases.number))
 
     def tell_base(self, kind: str, body: dict[str, object], fds: Sequence[int] = ()) -> bool:
         """Order the base to do something; False when there is none at the moment."""
-        base = self.processes.base()
+        base = self.base()
         return base is not None and self.processes.send(base, kind, body, fds)
 
     def drain(self, process: Process) -> None:

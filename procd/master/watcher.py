@@ -28,6 +28,7 @@ from procd.spawn.globs import Globs
 
 _ARRIVED = int(flags.CREATE | flags.MOVED_TO)
 _WRITTEN = int(flags.CLOSE_WRITE | flags.ATTRIB)  # ATTRIB: readable again, or a link fewer
+_WHOLE = int(flags.CLOSE_WRITE | flags.MOVED_TO)
 _WENT = int(flags.IGNORED | flags.UNMOUNT | flags.MOVE_SELF | flags.DELETE_SELF)
 _MASK = int(
     _ARRIVED
@@ -55,6 +56,7 @@ class Changes:
     candidates: frozenset[str] = frozenset()  # counting paths that may have changed, come or gone
     everything: bool = False  # events were lost, or a folder or link moved: any path may differ
     unknown_py: frozenset[str] = frozenset()  # new or changed Python files that do not count (yet)
+    is_whole: bool = False  # each of the candidates was closed, or moved into its place, at last
 
 
 @dataclass(slots=True)
@@ -63,6 +65,7 @@ class _Seen:
     everything: bool = False
     unknown_py: set[str] = field(default_factory=set)
     is_stale: bool = False  # the watches are no longer where they should be
+    half: set[str] = field(default_factory=set)  # candidates of which more is to be expected
 
 
 class Watcher:
@@ -129,7 +132,10 @@ class Watcher:
         if seen.is_stale and not self.polls:
             self._place()
         return Changes(
-            frozenset(seen.candidates), seen.everything, frozenset(seen.unknown_py - self._sources)
+            frozenset(seen.candidates),
+            seen.everything,
+            frozenset(seen.unknown_py - self._sources),
+            is_whole=not (seen.half or seen.everything),
         )
 
     def close(self) -> None:
@@ -165,6 +171,10 @@ class Watcher:
         has_arrived = bool(event.mask & _ARRIVED)
         if counting := folder.files.get(event.name):
             seen.candidates |= counting
+            if event.mask & _WHOLE:
+                seen.half -= counting
+            else:
+                seen.half |= counting
             # a link in a file's place: what it points at is to be watched
             seen.is_stale |= has_arrived and os.path.islink(path)
         is_folder = event.mask & flags.ISDIR or (

@@ -18,6 +18,7 @@ from procd import logs
 from procd.config.schema import Config
 from procd.ipc.channel import Packet
 from procd.master.debounce import Debounce
+from procd.master.generations import Trial
 from procd.master.loop import Loop
 from procd.master.watcher import Watcher
 
@@ -25,17 +26,23 @@ BATCH_BYTES = 64 * 1024  # of paths in one message to the base
 
 
 class Watching:
-    """*tell_base*(kind, body) sends to the base; *on_change*(names) asks for a reload."""
+    """The master's eyes on the disk.
+
+    *tell_base*(kind, body) sends to the base; *on_change*(names, is the config among them) asks
+    for a reload; *trial*() is what boots at the moment.
+    """
 
     def __init__(
         self,
         loop: Loop,
         tell_base: Callable[[str, dict[str, object]], bool],
-        on_change: Callable[[list[str]], None],
+        on_change: Callable[[list[str], bool], None],
+        trial: Callable[[], Trial | None],
     ) -> None:
         self._loop = loop
         self._tell_base = tell_base
         self._on_change = on_change
+        self._trial = trial
         self._watcher: Watcher | None = None
         self._registered = -1
         self._config: Config | None = None
@@ -147,22 +154,24 @@ class Watching:
         if self._watcher is None:
             return
         changes = self._watcher.read()
-        self.suspect(changes.candidates, everything=changes.everything)
+        self.suspect(changes.candidates, everything=changes.everything, is_whole=changes.is_whole)
         # One that comes while an attempt is made may be what that lacks.
         self._unknown |= changes.unknown_py
-        if self._refused and changes.unknown_py:
+        if changes.unknown_py and (self._refused or self._trial() is not None):
             self._touch()
         if self._watcher.polls:  # the last read() has given inotify up
             self._watch()
 
-    def suspect(self, paths: Collection[str], *, everything: bool = False) -> None:
-        """These may have changed."""
+    def suspect(
+        self, paths: Collection[str], *, everything: bool = False, is_whole: bool = False
+    ) -> None:
+        """These may have changed. *is_whole*: none of them is half written."""
         paths = {path for path in paths if not self._is_ours(path)}
         if self._watcher is None or not (paths or everything):
             return
         self._suspects |= paths
         self._check_all = self._check_all or everything
-        self._touch()
+        self._touch(at_once=is_whole and self._trial() is None)
 
     def _is_ours(self, path: str) -> bool:
         """Tell what procd itself writes: a glob that matches it must not reload for ever."""
@@ -173,20 +182,29 @@ class Watching:
         files = (config.log_file, config.master_pid_file, config.worker_pid_file)
         return path.startswith(folders) or path in {str(file) for file in files if file}
 
-    def _touch(self) -> None:
-        self._debounce.touch(time.monotonic())
+    def _touch(self, *, at_once: bool = False) -> None:
+        self._debounce.touch(time.monotonic(), at_once=at_once)
+
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether nothing is suspected: what boots is, as far as is known, what is there."""
+        return self._watcher is None or (self._debounce.due() is None and not self._is_asking)
 
     def due(self) -> float:
         at = self._debounce.due()
         return inf if at is None or self._watcher is None else at
 
     def tick(self, now: float, *, is_idle: bool) -> None:
-        """Look, if it has been quiet; during a reload the look after it does."""
+        """Look, if it has been quiet; while the config is read the look after that does.
+
+        Of what boots this waits for the sources that it was made of.
+        """
         at = self._debounce.due()
-        if at is None or now < at:
+        trial = self._trial()
+        if at is None or now < at or (trial is not None and not trial.is_read):
             return
         self._debounce.fired(now)
-        if is_idle:
+        if is_idle or trial is not None:
             self._look()
 
     # Content
@@ -200,7 +218,9 @@ class Watching:
         paths = self._suspects | (set(self._known) if self._check_all else set())
         globs = self._globs() if self._check_all or not self._is_extra_known else []
         self._check_all = False
-        self._asked_unknown = self._unknown if self._refused else set()
+        trial = self._trial()
+        failing = self._refused if trial is None else trial.has_failed
+        self._asked_unknown = self._unknown if failing else set()
         self._unknown = set()
         self._suspects = set()
         paths |= self._asked_unknown
@@ -220,10 +240,7 @@ class Watching:
         """The base has hashed."""
         if packet.body.get("ask") != self._ask or not self._is_asking:
             return
-        pairs = packet.body.get("pairs")
-        for pair in pairs if isinstance(pairs, list) else []:
-            if isinstance(pair, list) and len(pair) == 2:
-                self._answers[str(pair[0])] = pair[1] if isinstance(pair[1], str) else None
+        self._answers |= packet.pairs()
         if packet.body.get("more") or not packet.body.get("last", True):
             return
         self._is_asking = False
@@ -241,21 +258,24 @@ class Watching:
             # The first look at the globs only learns what they hold.
             new = self._answers.keys() - self._known.keys() - self._asked_unknown
             self._known |= {path: self._answers[path] for path in new if not self._is_ours(path)}
+        trial = self._trial()
+        expected = self._known if trial is None else {**self._known, **trial.sources}
         changed = [
             path
             for path, digest in self._answers.items()
-            if self._known.get(path) != digest and not self._is_ours(path)
+            if expected.get(path) != digest and not self._is_ours(path)
         ]
         if first_extra:
             self._watch()
         stamp = _stamp(config.path)
-        if stamp != self._config_stamp:
+        is_config = stamp != self._config_stamp
+        if is_config:
             self._config_stamp = stamp
             changed.append(str(config.path))
         if changed:
             # Of globs the hash is taken here; of sources the attempt tells what it imported.
             self._known |= {path: self._answers[path] for path in changed if path in self._answers}
-            self._on_change([_short(path, config.chdir) for path in sorted(changed)])
+            self._on_change([_short(path, config.chdir) for path in sorted(changed)], is_config)
 
 
 def _batches(paths: list[str]) -> list[tuple[bool, list[str]]]:

@@ -1,15 +1,16 @@
 """The base process: forks templates, and reads the disk for the master.
 
-It drops to `user` before anything of the app is near, holds procd's own modules (and what
-`preload` names) imported, and runs no app code. What the master must not do because a disk
-may be slow, it does: hashing sources, and looking at them where inotify sees nothing.
+It drops to `user` before anything of the app is near, holds procd's own modules and those of
+its recipe imported, and runs no app code. What the master must not do because a disk may be
+slow, it does: hashing sources, and looking at them where inotify sees nothing.
 """
 
 from __future__ import annotations
 
-import importlib
+import gc
 import os
 import time
+from collections.abc import Mapping
 
 from procd import logs
 from procd.config.schema import Config
@@ -18,8 +19,10 @@ from procd.ipc.channel import Channel, Packet
 from procd.ipc.inbox import Post
 from procd.linux import process
 from procd.spawn import child, sources
-from procd.spawn.context import Origin
-from procd.spawn.forkserver import number, seconds_to, send_pairs, serve, texts
+from procd.spawn.child import Birth
+from procd.spawn.context import Kind, Origin
+from procd.spawn.forkserver import seconds_to, send_pairs, serve
+from procd.spawn.preload import Preloaded, preload
 from procd.spawn.template import Template
 from procd.tasks.dispatcher import Shared
 from procd.tasks.tokens import Tokens
@@ -33,14 +36,15 @@ class Base:
     def __init__(self, origin: Origin, channel: Channel) -> None:
         self._origin = origin
         self._channel = channel
+        self._preloaded = Preloaded()
         self._polled: list[str] = []
         self._globs: list[str] = []
         self._seen: dict[str, sources.Fingerprint] = {}
         self._next_look = 0.0
         self._looked = 0  # wall clock, ns
 
-    def run(self, config: Config) -> int:
-        """Return the exit status."""
+    def run(self, config: Config, modules: Mapping[str, str | None], env: Mapping[str, str]) -> int:
+        """Import *modules* in the environment *env*, then serve; return the exit status."""
         logs.name_process("base")
         process.set_name("procd: base")
         process.drop_privileges(config.user, config.group)
@@ -48,43 +52,69 @@ class Base:
         if os.getppid() != self._origin.master_pid:
             return 0
         self._shared = _shared(self._origin)
-        if isinstance(config.preload, tuple):
-            _preload(config.preload)
-        self._channel.send("ready")
+        if modules and not self._preload(modules, env, config):
+            return 0
+        gc.collect()
+        gc.freeze()  # a later collection, here or in what is forked, touches none of its pages
+        self._channel.send("ready", {"modules": len(self._preloaded.names)})
         commands = {"template": self._fork, "hash": self._hash, "poll": self._poll, "log": _log}
         return serve(self._channel, commands, self._look)
 
-    def _fork(self, packet: Packet) -> None:
+    def _preload(
+        self, modules: Mapping[str, str | None], env: Mapping[str, str], config: Config
+    ) -> bool:
+        """Return False, and say so, if nothing can be forked from here any more."""
+        os.environ.update(env)
+        done = self._preloaded = preload(modules, config.chdir)
+        if done.culprit:
+            self._channel.send("unfit", {"module": done.culprit, "why": done.why})
+        return not done.culprit
+
+    def _fork(self, packets: list[Packet]) -> None:
+        for packet in packets:
+            self._fork_template(packet)
+        # After the forking: it takes a moment, and the template imports meanwhile.
+        changed = self._preloaded.changed()
+        for packet in packets:
+            self._channel.send("looked", {"row": packet.number("row"), "changed": changed})
+
+    def _fork_template(self, packet: Packet) -> None:
         channel = Channel.of_fd(os.dup(packet.fds[0]))
         template = Template(
             self._origin,
             self._shared,
             channel,
             Config.from_plain(packet.body["config"]),  # type: ignore[arg-type] # the master's own
-            number(packet, "generation"),
-            is_reborn=bool(packet.body.get("reborn")),
+            packet.number("generation"),
+            Kind(packet.number("kind")),
+            self._preloaded.names,
         )
-        close = {self._channel.fileno(), *packet.fds}
+        birth = Birth(template.run, channel, (self._channel.fileno(), *packet.fds))
         try:
-            child.fork_for_master(template.run, close, channel, self._origin.master_pid)
+            child.fork_for_master([birth], self._origin.master_pid)
         finally:
             channel.close()
 
     # Reading the disk
 
-    def _hash(self, packet: Packet) -> None:
-        paths = texts(packet, "paths")
+    def _hash(self, packets: list[Packet]) -> None:
+        for packet in packets:
+            self._hash_one(packet)
+
+    def _hash_one(self, packet: Packet) -> None:
+        paths = packet.texts("paths")
         if packet.body.get("globs"):
-            paths += list(sources.fingerprint((), texts(packet, "globs")))
+            paths += list(sources.fingerprint((), packet.texts("globs")))
         digests = sources.digest(paths)
         last = bool(packet.body.get("last"))
-        send_pairs(self._channel, "hashed", digests, number(packet, "ask"), last=last)
+        send_pairs(self._channel, "hashed", digests, packet.number("ask"), last=last)
 
-    def _poll(self, packet: Packet) -> None:
-        if packet.body.get("first"):
-            self._polled = []
-        self._polled += texts(packet, "paths")
-        self._globs = texts(packet, "globs")
+    def _poll(self, packets: list[Packet]) -> None:
+        for packet in packets:
+            if packet.body.get("first"):
+                self._polled = []
+            self._polled += packet.texts("paths")
+            self._globs = packet.texts("globs")
         self._seen = {}
         self._next_look = 0.0
 
@@ -106,8 +136,8 @@ class Base:
         return seconds_to(self._next_look)
 
 
-def _log(packet: Packet) -> None:
-    logs.reopened(tuple(os.dup(fd) for fd in packet.fds))
+def _log(packets: list[Packet]) -> None:
+    logs.reopened(tuple(os.dup(fd) for packet in packets for fd in packet.fds))
 
 
 def _shared(origin: Origin) -> Shared:
@@ -118,11 +148,3 @@ def _shared(origin: Origin) -> Shared:
         Post(origin.ipc_dir),
         origin.scoreboard,
     )
-
-
-def _preload(names: tuple[str, ...]) -> None:
-    for name in names:
-        try:
-            importlib.import_module(name)
-        except Exception as error:  # noqa: BLE001 - somebody else's module
-            logs.error("preload failed", module=name, why=error)

@@ -18,8 +18,9 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from os import fork as os_fork  # bound before an app could patch it (gevent does)
 from typing import NoReturn
 
@@ -61,14 +62,21 @@ def fork(body: Callable[[], int], keep: Collection[int]) -> int:
     return _run(lambda: _bound_to(parent, body))
 
 
-def fork_for_master(
-    body: Callable[[], int], close: Collection[int], channel: Channel, master: int
-) -> None:
-    """Fork a process that becomes the master's child; its pid is told on *channel*.
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """One process to be forked: what it does, where its pid is told, what it must not keep."""
 
-    *close* are the forking process's own descriptors; others stay, for what an app opened
-    while it was imported is its processes' too. A failure to fork ends the channel. Returns
-    in the caller only.
+    body: Callable[[], int]
+    channel: Channel
+    close: Collection[int]
+
+
+def fork_for_master(births: Sequence[Birth], master: int) -> None:
+    """Fork processes that become the master's children; each pid is told on its channel.
+
+    Descriptors that a birth does not name stay open in it, for what an app opened while it
+    was imported is its processes' too. A failure to fork ends the channel. Returns in the
+    caller only. All of them have one intermediate: each exit of a process this large costs.
     """
     _flush()
     old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -79,25 +87,30 @@ def fork_for_master(
                 os.waitpid(intermediate, 0)
             return
         first_parent = os.getpid()
-        _fork_again(close, channel)
+        body = _fork_again(births)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
     _run(lambda: _adopted_by(master, first_parent, body))
 
 
-def _fork_again(close: Collection[int], channel: Channel) -> None:
-    """In the intermediate: fork, tell the pid and leave. Returns in the child only."""
-    try:
-        pid = os_fork()
-        if pid:
-            with suppress(Exception):  # untold, it reaches the master by its reaping
-                channel.send("forked", {"pid": pid})
-            os._exit(0)
-        _enter()
-        for fd in close:
-            os.close(fd)
-    except OSError:
-        os._exit(SOFTWARE_ERROR)
+def _fork_again(births: Sequence[Birth]) -> Callable[[], int]:
+    """In the intermediate: fork all, tell the pids and leave. Returns in a child only."""
+    status = 0
+    for birth in births:
+        try:
+            pid = os_fork()
+        except OSError:
+            status = SOFTWARE_ERROR
+            continue
+        if not pid:
+            _enter()
+            for fd in birth.close:
+                with suppress(OSError):
+                    os.close(fd)
+            return birth.body
+        with suppress(Exception):  # untold, it reaches the master by its reaping
+            birth.channel.send("forked", {"pid": pid})
+    os._exit(status)
 
 
 def _enter() -> None:

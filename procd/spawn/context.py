@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 
 from procd.app import Server
@@ -12,6 +14,14 @@ from procd.ipc.doorbell import Doorbell
 from procd.ipc.layout import Layout
 from procd.ipc.scoreboard import Role, Scoreboard
 from procd.tasks.dispatcher import Shared
+
+
+class Kind(IntEnum):
+    """Where a template has its app from."""
+
+    NEW = 0  # the disk
+    REBORN = 1  # the very sources that its generation was first imported from
+    BARE = 2  # nowhere: each process that it forks imports those sources for itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,7 @@ class Context:
     origin: Origin
     shared: Shared
     listener_fds: list[int] = field(default_factory=list)
+    on_started: Callable[[], None] = lambda: None  # called once on_worker_start has returned
 
     @property
     def name(self) -> str:

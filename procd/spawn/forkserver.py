@@ -10,12 +10,14 @@ import os
 import select
 import time
 from collections.abc import Callable, Mapping
+from itertools import groupby
 
 from procd import logs
 from procd.ipc.channel import Channel, Closed, Packet
 
-Command = Callable[[Packet], None]
+Command = Callable[[list[Packet]], None]
 BATCH_BYTES = 64 * 1024  # of paths in one message
+MOST_AT_ONCE = 32  # orders taken together
 
 
 def serve(
@@ -25,9 +27,9 @@ def serve(
 ) -> int:
     """Carry out *commands* by a packet's kind until the channel ends; return the exit status.
 
-    *tick* is called before each wait and returns after how many seconds it wants to be
-    called again, None = only after the next packet. The packet's descriptors are closed here
-    once its command has returned.
+    Orders of one kind that wait together are one call. *tick* is called before each wait and
+    returns after how many seconds it wants to be called again, None = only after the next
+    packet. The packets' descriptors are closed here once their command has returned.
     """
     waiter = select.poll()
     waiter.register(channel.fileno(), select.POLLIN)
@@ -36,18 +38,37 @@ def serve(
         if not waiter.poll(None if seconds is None else max(0, seconds) * 1000):
             continue
         try:
-            packet = channel.receive()
+            packets = _waiting(channel)
         except Closed:
             return 0
-        if packet is None:
-            continue
-        command = commands.get(packet.kind)
+        for kind, run in groupby(packets, key=lambda packet: packet.kind):
+            _carry_out(commands.get(kind), list(run))
+
+
+def _waiting(channel: Channel) -> list[Packet]:
+    """Return what waits in the channel, up to MOST_AT_ONCE; raises Closed at the end."""
+    packets: list[Packet] = []
+    while len(packets) < MOST_AT_ONCE:
         try:
-            if command is not None:
-                command(packet)
-        except OSError as error:
-            logs.error("order failed", order=packet.kind, why=error)
-        finally:
+            packet = channel.receive()
+        except Closed:
+            if packets:
+                return packets  # the next call raises it again
+            raise
+        if packet is None:
+            break
+        packets.append(packet)
+    return packets
+
+
+def _carry_out(command: Command | None, packets: list[Packet]) -> None:
+    try:
+        if command is not None:
+            command(packets)
+    except OSError as error:
+        logs.error("order failed", order=packets[0].kind, why=error)
+    finally:
+        for packet in packets:
             for fd in packet.fds:
                 os.close(fd)
 
@@ -55,18 +76,6 @@ def serve(
 def seconds_to(at: float) -> float:
     """Return how long it is until a monotonic time."""
     return max(0.0, at - time.monotonic())
-
-
-def number(packet: Packet, key: str) -> int:
-    """Return an integer of a packet's body; 0 where there is none."""
-    value = packet.body.get(key)
-    return value if isinstance(value, int) else 0
-
-
-def texts(packet: Packet, key: str) -> list[str]:
-    """Return a list of texts of a packet's body."""
-    value = packet.body.get(key)
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
 def send_pairs(

@@ -64,7 +64,7 @@ class Loader:
     ) -> None:
         self.on_source = on_source
         self._chdir = os.path.abspath(chdir)
-        self._territory = Territory(self._chdir)
+        self.territory = Territory(self._chdir)
         self._cache = CodeCache(cache_dir)
         self._pinned = self._usable(pinned or {})
         self._pinned_folders = {
@@ -74,7 +74,7 @@ class Loader:
 
     def install(self) -> None:
         """Make this loader the process's way to import app code. Once a process, before load()."""
-        for path in [path for path in sys.path_importer_cache if self._territory.has_below(path)]:
+        for path in [path for path in sys.path_importer_cache if self.territory.has_below(path)]:
             del sys.path_importer_cache[path]
         importlib.invalidate_caches()  # the listings of a process that was forked long ago are old
         sys.path_hooks.insert(0, self._finder)
@@ -152,7 +152,7 @@ class Loader:
     # ------------------------------------------------------------ code
 
     def _owns(self, path: str) -> bool:
-        return path in self._named or self._territory.owns(os.path.dirname(path))
+        return path in self._named or self.territory.owns(os.path.dirname(path))
 
     def _code(self, loader: SourceFileLoader, path: str) -> CodeType:
         """Return the code of the source at *path*, after its hash has been reported."""
@@ -189,7 +189,7 @@ class Loader:
 
     def _finder(self, path: str) -> FileFinder:
         """Return the finder for a folder of the app (a path hook)."""
-        if not self._territory.owns(path):
+        if not self.territory.owns(path):
             raise ImportError("no folder of the app", path=path)
         if not os.path.isdir(path) and path not in self._pinned_folders:
             raise ImportError("no folder", path=path)

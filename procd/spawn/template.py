@@ -2,6 +2,9 @@
 
 What it imported it reports with hashes, and keeps a manifest of: a template that is killed
 is born again from the very same code, whatever half-written tree the disk holds by then.
+
+An import that leaves threads or sockets open makes it unfit to be forked from. It says so and
+leaves; its successor is bare, and what that forks imports the same sources for itself.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from procd import logs
@@ -24,11 +28,14 @@ from procd.ipc.channel import Channel, Packet
 from procd.ipc.scoreboard import Role
 from procd.linux import process
 from procd.spawn import child
+from procd.spawn.child import Birth
 from procd.spawn.codecache import CodeCache
-from procd.spawn.context import Context, Origin
+from procd.spawn.context import Context, Kind, Origin
 from procd.spawn.explain import explain
-from procd.spawn.forkserver import number, send_pairs, serve
+from procd.spawn.fitness import inspected
+from procd.spawn.forkserver import send_pairs, serve
 from procd.spawn.loader import Loader
+from procd.spawn.preload import said, unhide, used
 from procd.spawn.shield import shielded
 from procd.tasks.dispatcher import Shared
 from procd.taskworker.taskworker import TaskWorker
@@ -49,46 +56,67 @@ class Template:
         channel: Channel,
         config: Config,
         generation: int,
-        *,
-        is_reborn: bool,
+        kind: Kind,
+        preloaded: frozenset[str],
     ) -> None:
         self._origin = origin
         self._shared = shared
         self._channel = channel
         self._config = config
         self._generation = generation
-        self._is_reborn = is_reborn
+        self._kind = kind
+        self._preloaded = preloaded
         self._sources: dict[str, str] = {}
+        self._server = Server()  # the app's, once it is imported
 
     def run(self) -> int:
         """Return the exit status: 0 told to go, 1 the app could not be imported."""
         logs.name_process(f"template-{self._generation}")
+        logs.set_level(self._config.log_level)
         process.set_name("procd: template")
         began = time.monotonic()
         os.environ.update(self._config.env)
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # print() belongs in the log at once
-        try:
-            os.chdir(self._config.chdir)  # resolved anew: a symlinked release may have moved
-            loader = Loader(self._config.chdir, self._origin.code_dir, self._note, self._pinned())
-            with shielded():
-                loader.install()
-                app = loader.load(self._config.app)
-            self._server = checked(app, self._config.app)
-        except BaseException as error:  # noqa: BLE001 - the app's import may raise anything
+        if self._kind is not Kind.BARE:
+            before = set(sys.modules)
+            try:
+                unfit = self._import()
+            except BaseException as error:  # noqa: BLE001 - the app's import may raise anything
+                send_pairs(self._channel, "sources", self._sources)
+                self._channel.send("failed", {"error": explain(error)})
+                return 1
+            self._keep_manifest()
             send_pairs(self._channel, "sources", self._sources)
-            self._channel.send("failed", {"error": explain(error)})
-            return 1
-        self._keep_manifest()
-        send_pairs(self._channel, "sources", self._sources)
+            self._tell_modules(before)
+            if unfit:
+                self._channel.send("unfit", {"why": unfit})
+                return 0
+            self._loader.on_source = self._note_late
         self._channel.send("ready", {"took": time.monotonic() - began})
-        loader.on_source = self._note_late
         return serve(self._channel, {"fork": self._fork, "log": _reopen})
+
+    def _import(self) -> str:
+        """Import the app; return why this process is unfit to be forked from, "" if it is not."""
+        os.chdir(self._config.chdir)  # resolved anew: a symlinked release may have moved
+        self._loader = Loader(self._config.chdir, self._origin.code_dir, self._note, self._pinned())
+        with shielded():
+            self._loader.install()
+            unhide(self._preloaded, self._loader.territory)
+            with inspected(self._config.app) as inspection:
+                app = self._loader.load(self._config.app)
+        self._server = checked(app, self._config.app)
+        return said(inspection.unfit()) if inspection.changes else ""
 
     # Sources
 
     def _note(self, path: str, digest: str) -> None:
         self._sources[path] = digest
+
+    def _tell_modules(self, before: set[str]) -> None:
+        """Tell what was imported that is not the app's: the base may have it for the next one."""
+        if modules := used(before, self._loader.territory):
+            send_pairs(self._channel, "modules", modules)
 
     def _note_late(self, path: str, digest: str) -> None:
         """A worker imports something more: it has its own channel by then."""
@@ -99,7 +127,7 @@ class Template:
         return self._origin.code_dir / f"generation-{self._generation}"
 
     def _keep_manifest(self) -> None:
-        if self._is_reborn:
+        if self._kind is not Kind.NEW:
             return
         try:
             self._origin.code_dir.mkdir(mode=0o700, exist_ok=True)
@@ -111,7 +139,7 @@ class Template:
             logs.warning("no manifest", file=self._manifest, why=error)
 
     def _pinned(self) -> dict[str, str] | None:
-        if not self._is_reborn:
+        if self._kind is Kind.NEW:
             return None
         found = _manifest_in(self._manifest)
         if not found:
@@ -120,14 +148,35 @@ class Template:
 
     # Forking
 
-    def _fork(self, packet: Packet) -> None:
+    def _fork(self, packets: list[Packet]) -> None:
+        contexts = [self._context(packet) for packet in packets]
+        # The template's own channel is not the children's, nor is that of another child.
+        mine = {self._channel.fileno(), *(fd for packet in packets for fd in packet.fds)}
+        theirs = {fd for context in contexts for fd in _descriptors(context)}
+        births = [
+            Birth(
+                partial(self._become, context),
+                context.channel,
+                (mine | theirs) - set(_descriptors(context)),
+            )
+            for context in contexts
+        ]
+        try:
+            child.fork_for_master(births, self._origin.master_pid)
+        finally:
+            for context in contexts:
+                context.channel.close()
+                for fd in context.listener_fds:
+                    os.close(fd)
+
+    def _context(self, packet: Packet) -> Context:
         channel, *listeners = (os.dup(fd) for fd in packet.fds)
-        context = Context(
-            Role(number(packet, "role")),
-            number(packet, "number"),
+        return Context(
+            Role(packet.number("role")),
+            packet.number("number"),
             self._generation,
-            number(packet, "row"),
-            number(packet, "incarnation"),
+            packet.number("row"),
+            packet.number("incarnation"),
             self._config,
             self._server,
             Channel.of_fd(channel),
@@ -135,16 +184,6 @@ class Template:
             self._shared,
             listeners,
         )
-        # The template's own channel is not the child's: it has one.
-        close = {self._channel.fileno(), *packet.fds}
-        try:
-            child.fork_for_master(
-                lambda: self._become(context), close, context.channel, self._origin.master_pid
-            )
-        finally:
-            context.channel.close()
-            for fd in listeners:
-                os.close(fd)
 
     def _become(self, context: Context) -> int:
         logs.name_process(context.name)
@@ -152,8 +191,36 @@ class Template:
         self._inherited = self._channel  # kept: its number is closed here, or another's by now
         self._channel = context.channel  # late imports are told there
         context.shared.arena.become(context.row, context.incarnation)
-        with _runner() as runner:
-            return runner.run(_live(context))
+        before = set(sys.modules)
+        context.on_started = lambda: self._tell_modules(before)
+        try:
+            if self._kind is Kind.BARE:
+                self._import()
+                self._loader.on_source = self._note_late
+                context.server = self._server
+            reseed()
+            with _runner() as runner:
+                return runner.run(_live(context))
+        except BaseException as error:  # noqa: BLE001 - on_worker_start may raise anything
+            logs.log.error("%s", logs.line("process failed"), exc_info=error)
+            self._channel.send("failed", {"error": explain(error)})
+            return 1
+
+
+async def _live(context: Context) -> int:
+    life = Worker(context) if context.role is Role.WORKER else TaskWorker(context)
+    return await life.run()
+
+
+def _descriptors(context: Context) -> tuple[int, ...]:
+    return context.channel.fileno(), *context.listener_fds
+
+
+def reseed() -> None:
+    """Give this process random numbers of its own; `random` sees to it by itself."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
 
 
 def _manifest_in(path: Path) -> dict[str, str]:
@@ -164,19 +231,8 @@ def _manifest_in(path: Path) -> dict[str, str]:
     return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
 
-def _reopen(packet: Packet) -> None:
-    logs.reopened(tuple(os.dup(fd) for fd in packet.fds))
-
-
-async def _live(context: Context) -> int:
-    try:
-        if context.role is Role.WORKER:
-            return await Worker(context).run()
-        return await TaskWorker(context).run()
-    except BaseException as error:  # noqa: BLE001 - on_worker_start may raise anything
-        logs.log.error("%s", logs.line("process failed"), exc_info=error)
-        context.channel.send("failed", {"error": explain(error)})
-        return 1
+def _reopen(packets: list[Packet]) -> None:
+    logs.reopened(tuple(os.dup(fd) for packet in packets for fd in packet.fds))
 
 
 def _runner() -> asyncio.Runner:

@@ -92,6 +92,7 @@ class ProcessHost:
             outcome = handler()
             if inspect.isawaitable(outcome):
                 await outcome
+        self.context.on_started()
 
     def listen_to_master(self, obey: Callable[[Packet], None]) -> None:
         """Have *obey* called with each order of the master."""
