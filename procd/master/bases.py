@@ -59,7 +59,7 @@ class Bases:
         self._seen |= modules
 
     def settle(self, config: Config) -> None:
-        """An attempt to reload is over: have a warm base made if the present one lacks something."""
+        """An attempt to reload is over: have a warm base made if this one lacks something."""
         self._config = config
         wanted = self._wanted()
         if self.next_number is None and wanted not in (self.recipe(self.number), self._failed):

@@ -48,13 +48,14 @@ def fork(body: Callable[[], int], keep: Collection[int]) -> int:
     kernel refuses.
     """
     _flush()
+    handled = _handled()
     old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os_fork()
         if pid:
             return pid
         parent = os.getppid()
-        _enter()
+        _enter(handled)
         atexit._clear()  # noqa: SLF001 - the master's own (python-daemon's) are not ours
         process.close_fds_except({0, 1, 2, *logs.fds(), *keep})
     finally:
@@ -79,6 +80,7 @@ def fork_for_master(births: Sequence[Birth], master: int) -> None:
     caller only. All of them have one intermediate: each exit of a process this large costs.
     """
     _flush()
+    handled = _handled()
     old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         intermediate = os_fork()
@@ -87,13 +89,13 @@ def fork_for_master(births: Sequence[Birth], master: int) -> None:
                 os.waitpid(intermediate, 0)
             return
         first_parent = os.getpid()
-        body = _fork_again(births)
+        body = _fork_again(births, handled)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
     _run(lambda: _adopted_by(master, first_parent, body))
 
 
-def _fork_again(births: Sequence[Birth]) -> Callable[[], int]:
+def _fork_again(births: Sequence[Birth], handled: Collection[int]) -> Callable[[], int]:
     """In the intermediate: fork all, tell the pids and leave. Returns in a child only."""
     status = 0
     for birth in births:
@@ -103,7 +105,7 @@ def _fork_again(births: Sequence[Birth]) -> Callable[[], int]:
             status = SOFTWARE_ERROR
             continue
         if not pid:
-            _enter()
+            _enter(handled)
             for fd in birth.close:
                 with suppress(OSError):
                     os.close(fd)
@@ -113,12 +115,18 @@ def _fork_again(births: Sequence[Birth]) -> Callable[[], int]:
     os._exit(status)
 
 
-def _enter() -> None:
+def _handled() -> list[int]:
+    """Return the signals with a handler in Python; the app's C code may have its own.
+
+    Asked before the fork: each look at an object copies its page afterwards.
+    """
+    return [number for number in signal.valid_signals() if callable(signal.getsignal(number))]
+
+
+def _enter(handled: Collection[int]) -> None:
     signal.set_wakeup_fd(-1)
-    for signum in signal.valid_signals():
-        # Only what Python has set: the app's C code may have its own (faulthandler).
-        if callable(signal.getsignal(signum)):
-            signal.signal(signum, signal.SIG_DFL)
+    for signum in handled:
+        signal.signal(signum, signal.SIG_DFL)
     for signum in _NOT_MINE:
         signal.signal(signum, _ignore)
     # The parent's objects stay alive in memory but must not be collected here: their

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ModuleSpec
+from itertools import islice
 from pathlib import Path
 
 from procd import logs
@@ -97,17 +98,17 @@ def said(unfit: Mapping[str, str]) -> str:
     return "; ".join(f"{module} opened {what}" for module, what in unfit.items())
 
 
-def used(before: Iterable[str], territory: Territory) -> dict[str, str]:
-    """Return what was imported since *before* and is not the app's: name → its spec's origin.
+def used(count: int, territory: Territory) -> dict[str, str]:
+    """Return what was imported after the first *count* modules and is not the app's.
 
-    In the order in which the imports began. Folders without code (namespace packages) and
-    modules that are only another name of one are left out.
+    name → its spec's origin, in the order in which the imports began. Folders without code
+    (namespace packages) and modules that are only another name of one are left out. The older
+    modules are not even looked at: in a forked process each look copies a page.
     """
-    known = set(before)
     found = {}
-    for name, module in list(sys.modules.items()):
-        spec = getattr(module, "__spec__", None)
-        if name in known or spec is None or spec.name != name or not isinstance(spec.origin, str):
+    for name in [*islice(reversed(sys.modules), max(0, len(sys.modules) - count))][::-1]:
+        spec = getattr(sys.modules[name], "__spec__", None)
+        if spec is None or spec.name != name or not isinstance(spec.origin, str):
             continue
         if not (spec.has_location and territory.owns(os.path.dirname(spec.origin))):
             found[name] = spec.origin

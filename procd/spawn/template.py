@@ -68,6 +68,7 @@ class Template:
         self._preloaded = preloaded
         self._sources: dict[str, str] = {}
         self._server = Server()  # the app's, once it is imported
+        self._modules = 0  # those that were told, or were there before the app
 
     def run(self) -> int:
         """Return the exit status: 0 told to go, 1 the app could not be imported."""
@@ -79,7 +80,6 @@ class Template:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # print() belongs in the log at once
         if self._kind is not Kind.BARE:
-            before = set(sys.modules)
             try:
                 unfit = self._import()
             except BaseException as error:  # noqa: BLE001 - the app's import may raise anything
@@ -88,7 +88,7 @@ class Template:
                 return 1
             self._keep_manifest()
             send_pairs(self._channel, "sources", self._sources)
-            self._tell_modules(before)
+            self._tell_modules()
             if unfit:
                 self._channel.send("unfit", {"why": unfit})
                 return 0
@@ -103,6 +103,7 @@ class Template:
         with shielded():
             self._loader.install()
             unhide(self._preloaded, self._loader.territory)
+            self._modules = len(sys.modules)
             with inspected(self._config.app) as inspection:
                 app = self._loader.load(self._config.app)
         self._server = checked(app, self._config.app)
@@ -113,10 +114,11 @@ class Template:
     def _note(self, path: str, digest: str) -> None:
         self._sources[path] = digest
 
-    def _tell_modules(self, before: set[str]) -> None:
+    def _tell_modules(self) -> None:
         """Tell what was imported that is not the app's: the base may have it for the next one."""
-        if modules := used(before, self._loader.territory):
+        if modules := used(self._modules, self._loader.territory):
             send_pairs(self._channel, "modules", modules)
+        self._modules = len(sys.modules)
 
     def _note_late(self, path: str, digest: str) -> None:
         """A worker imports something more: it has its own channel by then."""
@@ -191,8 +193,7 @@ class Template:
         self._inherited = self._channel  # kept: its number is closed here, or another's by now
         self._channel = context.channel  # late imports are told there
         context.shared.arena.become(context.row, context.incarnation)
-        before = set(sys.modules)
-        context.on_started = lambda: self._tell_modules(before)
+        context.on_started = self._tell_modules
         try:
             if self._kind is Kind.BARE:
                 self._import()
