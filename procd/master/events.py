@@ -177,7 +177,7 @@ class Events:
         if generations.trial is not None and not is_config:
             generations.again(", ".join(names))
         else:
-            generations.request(BOTH, names)
+            generations.request(BOTH, names, reads_config=is_config)
 
     def attempted(self, took_over: bool) -> None:  # noqa: FBT001 - a callback's one value
         """A reload is over, or the start is."""
