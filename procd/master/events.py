@@ -14,6 +14,7 @@ from procd.master.generations import BOTH
 from procd.master.lifecycle import GOING, SEATED, Backoff, Event, Row, State
 from procd.master.process import Death, Process
 from procd.master.service import Service
+from procd.master.warmth import Warmth
 from procd.service import sdnotify
 
 STATUS_CHARACTERS = 200  # of one line for systemctl status
@@ -24,24 +25,20 @@ class Events:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._warmth = Warmth(service)
 
     # What a process says
 
     def heard(self, process: Process, packet: Packet) -> None:
         """Take in one packet. What does not fit the process's state changes nothing."""
         service, state = self._service, process.row.state
+        if process.row.seat.role is Role.BASE:
+            self._warmth.heard(process, packet)
+            return
         service.generations.heard(process, packet)
         match packet.kind:
             case "ready" if state is State.BOOTING:
                 service.processes.step(process, Event.BECAME_READY)
-                if process.row.seat.role is Role.BASE:
-                    self._base_is_ready(process, packet)
-            case "modules":
-                service.bases.learn({name: origin or "" for name, origin in packet.pairs().items()})
-            case "unfit" if process.row.seat.role is Role.BASE:
-                self._base_is_unfit(process, packet)
-            case "looked":
-                self._looked(packet)
             case "serving" if state in (State.CALLED, *GOING):
                 self._serves(process)
             case "retire" if state is State.SERVING:
@@ -51,10 +48,8 @@ class Events:
                 process.is_shut = True
             case "queue is gone":
                 service.recovery.queue_is_missed(time.monotonic())
-            case "hashed":
-                service.watching.hashed(packet)
-            case "suspects":
-                service.watching.suspect(packet.texts("paths"))
+            case "modules":
+                service.bases.learn({name: file or "" for name, file in packet.pairs().items()})
             case "sources":
                 self._imported(process.row.seat.generation)
 
@@ -68,51 +63,6 @@ class Events:
             service.recovery.readdress()
             service.recovery.retry(now)
             service.recovery.ring()
-
-    # What a base says
-
-    def _base_is_ready(self, base: Process, packet: Packet) -> None:
-        service, number = self._service, base.row.seat.generation
-        service.bases.became_ready(number)
-        if number == service.bases.number:
-            service.watching.base_is_ready()
-        elif service.generations.is_idle:
-            self._take_over_base()
-        if packet.body.get("modules"):
-            took = time.monotonic() - base.row.since
-            logs.info("base warm", modules=packet.body["modules"], seconds=took)
-
-    def _take_over_base(self) -> None:
-        if self._service.bases.take_over():
-            self._service.watching.base_is_ready()
-
-    def _base_is_unfit(self, base: Process, packet: Packet) -> None:
-        service = self._service
-        module, why = str(packet.body.get("module")), str(packet.body.get("why"))
-        logs.warning("not preloaded: not fit to be forked", module=module, because=why)
-        service.bases.is_unfit(base.row.seat.generation, module, why)
-        service.processes.kill(base)
-
-    def _base_died(self, row: Row) -> None:
-        service, generations = self._service, self._service.generations
-        service.bases.died(row.seat.generation, was_ready=row.state is State.READY)
-        if generations.awaits_base:
-            generations.again("the base has died")
-
-    def _looked(self, packet: Packet) -> None:
-        """A base has compared what it preloaded with the disk, just after it forked a template."""
-        service, generations = self._service, self._service.generations
-        template = service.processes.table.get(packet.number("row"))
-        if template is None or template.row.state in GOING:
-            return
-        generation = template.row.seat.generation
-        changed = packet.body.get("changed")
-        info = generations.infos.get(generation)
-        if info is not None:
-            info.is_looked_at = True
-        if changed and generations.trial and generation == generations.reload.generation:
-            service.bases.go_cold()
-            generations.again(f"{changed} has changed since it was preloaded")
 
     def _imported(self, generation: int) -> None:
         """A process that serves has imported something more: watch that, too."""
@@ -148,7 +98,7 @@ class Events:
         if row.seat.role is Role.BASE:
             wanted = row.seat.generation == service.bases.number
             if not was_told:
-                self._base_died(row)
+                self._warmth.died(row)
         else:
             wanted = row.seat.generation in service.generations.reload.serving.values()
         # One that is killed because it does not boot comes back no quicker than one that dies.
@@ -189,8 +139,7 @@ class Events:
             return
         if took_over:
             self._take_over()
-        self._take_over_base()
-        service.bases.settle(generations.config)
+        self._warmth.settle()
         info = generations.infos.get(generations.reload.generation)
         sources = {} if info is None else info.sources
         service.watching.attempt(generations.config, sources, refused=not took_over)

@@ -135,7 +135,7 @@ class Watcher:
             frozenset(seen.candidates),
             seen.everything,
             frozenset(seen.unknown_py - self._sources),
-            is_whole=not (seen.half or seen.everything),
+            is_whole=bool(seen.candidates) and not (seen.half or seen.everything),
         )
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from procd.ipc.arena import Arena
 from procd.ipc.channel import Channel, Packet
 from procd.ipc.inbox import Post
 from procd.linux import process
-from procd.spawn import child, sources
+from procd.spawn import child, manifest, sources
 from procd.spawn.child import Birth
 from procd.spawn.context import Kind, Origin
 from procd.spawn.forkserver import seconds_to, send_pairs, serve
@@ -37,6 +37,7 @@ class Base:
         self._origin = origin
         self._channel = channel
         self._preloaded = Preloaded()
+        self._to_prune = 0
         self._polled: list[str] = []
         self._globs: list[str] = []
         self._seen: dict[str, sources.Fingerprint] = {}
@@ -58,7 +59,7 @@ class Base:
         gc.freeze()  # a later collection, here or in what is forked, touches none of its pages
         self._channel.send("ready", {"modules": len(self._preloaded.names)})
         commands = {"template": self._fork, "hash": self._hash, "poll": self._poll, "log": _log}
-        return serve(self._channel, commands, self._look)
+        return serve(self._channel, commands, self._idle)
 
     def _preload(
         self, modules: Mapping[str, str | None], env: Mapping[str, str], config: Config
@@ -77,6 +78,7 @@ class Base:
         changed = self._preloaded.changed()
         for packet in packets:
             self._channel.send("looked", {"row": packet.number("row"), "changed": changed})
+        self._to_prune = packets[-1].number("generation")
 
     def _fork_template(self, packet: Packet) -> None:
         channel = Channel.of_fd(os.dup(packet.fds[0]))
@@ -117,6 +119,13 @@ class Base:
             self._globs = packet.texts("globs")
         self._seen = {}
         self._next_look = 0.0
+
+    def _idle(self) -> float | None:
+        """Do what can wait; return after how many seconds there is more of it."""
+        if self._to_prune:
+            newest, self._to_prune = self._to_prune, 0
+            manifest.prune(self._origin.code_dir, newest)
+        return self._look()
 
     def _look(self) -> float | None:
         if not self._polled and not self._globs:

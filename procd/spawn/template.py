@@ -17,19 +17,16 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 from procd import logs
 from procd.app import Server
 from procd.config.schema import Config
 from procd.errors import ProcdError
-from procd.ipc import wire
 from procd.ipc.channel import Channel, Packet
 from procd.ipc.scoreboard import Role
 from procd.linux import process
-from procd.spawn import child
+from procd.spawn import child, manifest
 from procd.spawn.child import Birth
-from procd.spawn.codecache import CodeCache
 from procd.spawn.context import Context, Kind, Origin
 from procd.spawn.explain import explain
 from procd.spawn.fitness import inspected
@@ -86,7 +83,8 @@ class Template:
                 send_pairs(self._channel, "sources", self._sources)
                 self._channel.send("failed", {"error": explain(error)})
                 return 1
-            self._keep_manifest()
+            if self._kind is Kind.NEW:
+                manifest.keep(self._origin.code_dir, self._generation, self._sources)
             send_pairs(self._channel, "sources", self._sources)
             self._tell_modules()
             if unfit:
@@ -99,7 +97,10 @@ class Template:
     def _import(self) -> str:
         """Import the app; return why this process is unfit to be forked from, "" if it is not."""
         os.chdir(self._config.chdir)  # resolved anew: a symlinked release may have moved
-        self._loader = Loader(self._config.chdir, self._origin.code_dir, self._note, self._pinned())
+        code_dir, pinned = self._origin.code_dir, None
+        if self._kind is not Kind.NEW:
+            pinned = manifest.read(code_dir, self._generation)
+        self._loader = Loader(self._config.chdir, code_dir, self._note, pinned)
         with shielded():
             self._loader.install()
             unhide(self._preloaded, self._loader.territory)
@@ -123,30 +124,6 @@ class Template:
     def _note_late(self, path: str, digest: str) -> None:
         """A worker imports something more: it has its own channel by then."""
         self._channel.send("sources", {"pairs": [[path, digest]], "more": False})
-
-    @property
-    def _manifest(self) -> Path:
-        return self._origin.code_dir / f"generation-{self._generation}"
-
-    def _keep_manifest(self) -> None:
-        if self._kind is not Kind.NEW:
-            return
-        try:
-            self._origin.code_dir.mkdir(mode=0o700, exist_ok=True)
-            self._manifest.write_bytes(wire.pack(self._sources))
-            self._manifest.with_name(f"generation-{self._generation - 8}").unlink(missing_ok=True)
-            kept = [_manifest_in(path) for path in self._origin.code_dir.glob("generation-*")]
-            CodeCache(self._origin.code_dir).prune(pair for each in kept for pair in each.items())
-        except OSError as error:
-            logs.warning("no manifest", file=self._manifest, why=error)
-
-    def _pinned(self) -> dict[str, str] | None:
-        if self._kind is Kind.NEW:
-            return None
-        found = _manifest_in(self._manifest)
-        if not found:
-            logs.warning("no manifest: the code comes from the disk", file=self._manifest)
-        return found
 
     # Forking
 
@@ -222,14 +199,6 @@ def reseed() -> None:
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
-
-
-def _manifest_in(path: Path) -> dict[str, str]:
-    try:
-        found = wire.unpack(path.read_bytes())
-    except (OSError, wire.Undecodable):
-        return {}
-    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
 
 def _reopen(packets: list[Packet]) -> None:
