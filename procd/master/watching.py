@@ -67,6 +67,11 @@ class Watching:
         self._check_all = True
         self._look()
 
+    @property
+    def config_name(self) -> str:
+        """The config file, as it stands among the names that on_change gets."""
+        return "" if self._config is None else _short(str(self._config.path), self._config.chdir)
+
     def config_is_read(self, path: Path) -> None:
         """The config is about to be read: a later change counts."""
         self._config_stamp = _stamp(path)
@@ -90,6 +95,7 @@ class Watching:
             return
         self.close()
         self._config = config
+        self._is_extra_known = False  # what other globs match is no change
         poll = None if config.watch_poll == "auto" else bool(config.watch_poll)
         self._watcher = Watcher([config.chdir], self._globs(), poll)
 

@@ -107,7 +107,7 @@ class Base:
 
 
 def _log(packet: Packet) -> None:
-    logs.reopened(tuple(os.dup(fd) for fd in packet.fds))
+    logs.ordered(packet.body.get("level"), tuple(os.dup(fd) for fd in packet.fds))
 
 
 def _shared(origin: Origin) -> Shared:

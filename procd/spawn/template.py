@@ -64,6 +64,7 @@ class Template:
         """Return the exit status: 0 told to go, 1 the app could not be imported."""
         logs.name_process(f"template-{self._generation}")
         process.set_name("procd: template")
+        logs.set_level(self._config.log_level)  # the base has that of its own fork
         began = time.monotonic()
         os.environ.update(self._config.env)
         if isinstance(sys.stdout, io.TextIOWrapper):
@@ -165,7 +166,7 @@ def _manifest_in(path: Path) -> dict[str, str]:
 
 
 def _reopen(packet: Packet) -> None:
-    logs.reopened(tuple(os.dup(fd) for fd in packet.fds))
+    logs.ordered(packet.body.get("level"), tuple(os.dup(fd) for fd in packet.fds))
 
 
 async def _live(context: Context) -> int:
