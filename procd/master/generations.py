@@ -216,6 +216,7 @@ class Generations:
             if mine and self._processes.is_dead(process):
                 # It is refused by its reaping, which is about to come with what it said.
                 return
+        self._listening.switch(self._coming.backlog)
         self.reload = self.reload.switch(now)
 
     def _finish(self, now: float) -> None:

@@ -64,6 +64,11 @@ class Listener:
     address: str  # tcp://127.0.0.1:9000 with the real port, unix:///absolute/path
     inode: tuple[int, int] | None = None  # of a Unix path that was bound here
 
+    @property
+    def port(self) -> int:
+        """Return the port of one that was bound by its address; 0 of others."""
+        return int(self.socket.getsockname()[1]) if self.listen.scheme == "tcp" else 0
+
     def close(self) -> None:
         """Stop listening; remove the Unix path if it is still this socket."""
         if self._has_path():
@@ -95,6 +100,10 @@ class Listener:
                 return self
         return replace(self, listen=listen)
 
+    def share_port(self, *, is_shared: bool) -> None:
+        """Let another socket of ours bind the port too, as 0.0.0.0 beside 127.0.0.1."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, is_shared)
+
     def set_backlog(self, backlog: int) -> None:
         """Change how many may wait; systemd's own sockets have that from their unit."""
         if self.listen.scheme != "systemd":
@@ -111,15 +120,22 @@ class Listener:
         return (found.st_dev, found.st_ino) == self.inode
 
 
-def bind(listen: Listen, backlog: int, hosts: Mapping[str, str] | None = None) -> Listener:
+def bind(
+    listen: Listen,
+    backlog: int,
+    hosts: Mapping[str, str] | None = None,
+    *,
+    shares_port: bool = False,
+) -> Listener:
     """Open the socket that *listen* asks for: listening, non-blocking, not inherited over exec.
 
-    *hosts* are the addresses of host names; without it they are looked up here. Raises
-    StartFailed in one line with the address and what to do.
+    *hosts* are the addresses of host names; without it they are looked up here. One that shares
+    its port listens only after set_backlog(). Raises StartFailed in one line with the address
+    and what to do.
     """
     match listen.scheme:
         case "tcp":
-            return _bind_tcp(listen, backlog, hosts)
+            return _bind_tcp(listen, None if shares_port else backlog, hosts)
         case "unix":
             return _bind_unix(listen, backlog)
         case "systemd":
@@ -145,7 +161,7 @@ def is_address(host: str) -> bool:
     return True
 
 
-def _bind_tcp(listen: Listen, backlog: int, hosts: Mapping[str, str] | None) -> Listener:
+def _bind_tcp(listen: Listen, backlog: int | None, hosts: Mapping[str, str] | None) -> Listener:
     host = listen.host
     try:
         if not is_address(host):
@@ -169,8 +185,11 @@ def _bind_tcp(listen: Listen, backlog: int, hosts: Mapping[str, str] | None) -> 
         if family == socket.AF_INET6:
             # [::] is IPv6 alone: beside it 0.0.0.0 can stand in the same list.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if backlog is None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(where)
-        sock.listen(backlog)  # may say EADDRINUSE as well
+        if backlog is not None:
+            sock.listen(backlog)  # may say EADDRINUSE as well
         sock.setblocking(False)
     except OSError as error:
         sock.close()

@@ -9,6 +9,10 @@ the new generation has taken over, and loses nobody on its way, by this order:
    own descriptor: whoever closes last resets what is still in the backlog, and by then
    nothing is;
 3. the master closes it when they have said so.
+
+An added one may want the port of a removed one (tcp://0.0.0.0:80 in the place of
+tcp://127.0.0.1:80). The two share it, and the added one listens only at the switch: until
+then the kernel would hand it clients that nobody serves.
 """
 
 from __future__ import annotations
@@ -28,8 +32,10 @@ class Listening:
 
     def __init__(self) -> None:
         self.serving: list[Listener] = []
+        self._is_closed = False
         self._of: dict[int, list[Listener]] = {}  # generation → its listeners, in its order
         self._added: list[Listener] = []
+        self._silent: list[Listener] = []  # those of them that share a port
         self._leaving: list[Listener] = []
 
     def open(self, listens: Sequence[Listen], backlog: int) -> None:
@@ -42,18 +48,40 @@ class Listening:
 
         Raises StartFailed, and nothing has changed.
         """
+        if self._is_closed:
+            raise StartFailed("the service is stopping")
         found: list[Listener] = []
-        self._added = []
         pairs = change.paired([one.listen for one in self.serving], config.listen)
+        going = [one for index, one in enumerate(self.serving) if index not in pairs]
         try:
             for listen, index in zip(config.listen, pairs, strict=True):
                 if index is None:
-                    self._added.append(listeners.bind(listen, config.backlog, hosts))
+                    self._add(listen, going, config.backlog, hosts)
                 found.append(self._added[-1] if index is None else self.serving[index])
         except StartFailed:
             self._drop_added()
             raise
         self._of[generation] = found
+
+    def _add(
+        self, listen: Listen, going: list[Listener], backlog: int, hosts: Mapping[str, str]
+    ) -> None:
+        rivals = [one for one in going if listen.port and one.port == listen.port]
+        for rival in rivals:
+            rival.share_port(is_shared=True)
+        self._added.append(listeners.bind(listen, backlog, hosts, shares_port=bool(rivals)))
+        if rivals:
+            self._silent.append(self._added[-1])
+
+    def switch(self, backlog: int) -> None:
+        """The coming generation is about to serve."""
+        for listener in self._silent:
+            try:
+                listener.set_backlog(backlog)
+                listener.share_port(is_shared=False)
+            except OSError as error:
+                logs.error("does not listen", address=listener.address, why=error.strerror)
+        self._silent = []
 
     def refuse(self, generation: int) -> None:
         """That generation did not come up: its own go again."""
@@ -63,7 +91,10 @@ class Listening:
     def _drop_added(self) -> None:
         for listener in self._added:
             listener.close()
-        self._added = []
+        self._added, self._silent = [], []
+        for listener in self.serving:
+            if listener.port:
+                listener.share_port(is_shared=False)
 
     def take_over(self, generation: int, config: Config) -> None:
         """That generation serves: what it does not have takes no new client from now on.
@@ -108,7 +139,8 @@ class Listening:
         self._of = {number: found for number, found in self._of.items() if number >= generation}
 
     def close(self) -> None:
-        """Close all."""
+        """Close all, for good."""
+        self._is_closed = True
         for listener in (*self.serving, *self._added, *self._leaving):
             listener.close()
         self.serving, self._added, self._leaving, self._of = [], [], [], {}
