@@ -121,6 +121,13 @@ def reopened(received: tuple[int, ...]) -> None:
         os.close(fd)
 
 
+def ordered(level: object, received: tuple[int, ...]) -> None:
+    """Do what the master says of the log: another level, or a descriptor of the file anew."""
+    if isinstance(level, str) and level in LEVELS:
+        set_level(level)
+    reopened(received)
+
+
 def has_file() -> bool:
     """Tell whether the log goes to a file that can be reopened."""
     return _handler.has_file

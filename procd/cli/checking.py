@@ -46,9 +46,9 @@ def _verdict(channel: Channel) -> str | None:
 
 
 def _import(config: Config, channel: Channel) -> int:
+    from procd.spawn.appimport import checked
     from procd.spawn.explain import explain
     from procd.spawn.loader import Loader
-    from procd.spawn.template import checked
 
     os.environ.update(config.env)
     try:

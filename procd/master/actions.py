@@ -93,7 +93,8 @@ class Actions:
             return False
         fds = [channel.fileno()]
         if seat.role is Role.WORKER:
-            fds += [listener.socket.fileno() for listener in self._service.listeners]
+            mine = self._service.listening.of(seat.generation)
+            fds += [listener.socket.fileno() for listener in mine]
         body: dict[str, object] = {
             "role": int(seat.role),
             "number": seat.number,

@@ -13,9 +13,10 @@ from procd import logs
 from procd.config.schema import KEYS
 from procd.ipc.scoreboard import Role
 from procd.master import status
+from procd.master.asked import Outcome
 from procd.master.control import Json, Reply
-from procd.master.generations import BOTH, Outcome
-from procd.master.lifecycle import KILL_MARGIN, SEATED, State
+from procd.master.generations import BOTH
+from procd.master.lifecycle import KILL_MARGIN
 from procd.master.reload import Counts
 from procd.master.service import Service
 
@@ -86,7 +87,7 @@ class Commands:
             pid=os.getpid(),
             began=service.began,
             generations=service.generations,
-            listeners=service.listeners,
+            listeners=service.listening.serving,
             table=service.processes,
             scoreboard=service.scoreboard,
             recovery=service.recovery,
@@ -99,7 +100,7 @@ class Commands:
             reply({"ok": False, "exit": 1, "error": "the service is stopping"})
             return
         roles = TASKS_ONLY if request.get("tasks") is True else BOTH
-        self._service.generations.request(
+        self._service.generations.asked.ask(
             roles, ["procd reload"], lambda outcome: reply(answer(outcome))
         )
 
@@ -141,9 +142,7 @@ class Commands:
         if service.stopping.is_asked or not generations.is_idle or not generations.reload.serving:
             return False
         generations.scale(counts)
-        service.scoreboard.set_counts(counts.worker, counts.task)
-        service.recovery.readdress()
-        service.recovery.retry(time.monotonic())
+        service.count()
         logs.info("scaled", worker=counts.worker, task=counts.task)
         return True
 
@@ -151,7 +150,7 @@ class Commands:
         """Answer scalings that are done."""
         waiting = []
         for scaling in self._scalings:
-            missing = self._missing()
+            missing = self._service.generations.missing()
             if not missing:
                 counts = self._service.generations.counts
                 text = f"{counts.worker} workers, {counts.task} task workers"
@@ -162,18 +161,6 @@ class Commands:
             else:
                 waiting.append(scaling)
         self._scalings = waiting
-
-    def _missing(self) -> int:
-        service = self._service
-        reload, counts = service.generations.reload, service.generations.counts
-        up = [row.seat for row in service.processes.rows() if row.state is State.SERVING]
-        missing = 0
-        for role in SEATED:
-            seats = {
-                s.number for s in up if s.role is role and s.generation == reload.serving[role]
-            }
-            missing += len(set(range(counts.of(role))) - seats)
-        return missing
 
     def due(self) -> float:
         return min((scaling.deadline for scaling in self._scalings), default=inf)
@@ -197,7 +184,7 @@ class Commands:
 
     def _reload(self, roles: tuple[Role, ...], cause: str) -> None:
         if not self._service.stopping.is_asked:
-            self._service.generations.request(roles, [cause])
+            self._service.generations.asked.ask(roles, [cause])
 
     def _more(self, step: int) -> None:
         counts = self._service.generations.counts

@@ -1,4 +1,7 @@
-"""Reading the config again, in a child: the master neither parses YAML nor waits for a disk."""
+"""Reading the config again, in a child: the master neither parses YAML nor waits for a disk.
+
+Nor for a name server: host names in `listen` are looked up by the child as well.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from pathlib import Path
 
 from procd.config.schema import Config
 from procd.errors import ConfigError
-from procd.ipc.channel import Channel, Closed
+from procd.ipc.channel import MAX_MESSAGE_BYTES, Channel, Closed
+from procd.master import listeners
 from procd.master.loop import Loop
 from procd.spawn import child
 
@@ -28,6 +32,7 @@ class ConfigReader:
         self._pidfd = -1
         self._done: Callable[[Config | str], None] | None = None
         self.deadline: float | None = None
+        self.hosts: dict[str, str] = {}  # addresses of the names in the `listen` last read
 
     def read(self, now: float, done: Callable[[Config | str], None]) -> None:
         """Call *done* with the Config, or with why there is none."""
@@ -53,7 +58,17 @@ class ConfigReader:
         except ConfigError as error:
             channel.send("refused", {"error": str(error)[:60_000]})
             return 2
-        channel.send("config", {"plain": config.plain()})
+        names = {listen.host for listen in config.listen if listen.scheme == "tcp"}
+        hosts = {}
+        for name in sorted(names):
+            with suppress(OSError, UnicodeError):  # whoever binds it says so
+                hosts[name] = listeners.look_up(name)
+        try:
+            channel.send("config", {"plain": config.plain(), "hosts": hosts})
+        except ValueError:
+            words = f"its values take more than {MAX_MESSAGE_BYTES} bytes; shorten env or listen"
+            channel.send("refused", {"error": f"{self._path}:1:1: {words}"})
+            return 2
         return 0
 
     def _hear(self) -> None:
@@ -68,6 +83,8 @@ class ConfigReader:
             return
         plain = packet.body.get("plain")
         if packet.kind == "config" and isinstance(plain, dict):
+            hosts = packet.body.get("hosts")
+            self.hosts = hosts if isinstance(hosts, dict) else {}
             self._finish(Config.from_plain(plain))
         else:
             self._finish(str(packet.body.get("error")))
@@ -75,6 +92,11 @@ class ConfigReader:
     def tick(self, now: float) -> None:
         if self.deadline is not None and now >= self.deadline:
             self._finish(f"{self._path}: could not be read within {SECONDS:g} s")
+
+    def cancel(self) -> None:
+        """Read no more; nobody wants to hear it."""
+        self._done = None
+        self._finish("")
 
     def _finish(self, outcome: Config | str) -> None:
         done, self._done, self.deadline = self._done, None, None

@@ -10,8 +10,10 @@ from procd.errors import StartFailed
 from procd.ipc.channel import Packet
 from procd.ipc.scoreboard import Role
 from procd.master import status
+from procd.master.asked import Ended
+from procd.master.backoff import Backoff
 from procd.master.generations import BOTH
-from procd.master.lifecycle import GOING, SEATED, Backoff, Event, Row, State
+from procd.master.lifecycle import GOING, SEATED, Event, Row, State
 from procd.master.process import Death, Process
 from procd.master.service import Service
 from procd.master.warmth import Warmth
@@ -119,17 +121,22 @@ class Events:
         """A generation of this config is about to boot."""
         self._service.bases.begin(config)
 
-    def changed(self, names: list[str], is_config: bool) -> None:  # noqa: FBT001 - a callback
+    def is_settled(self) -> bool:
+        """Tell whether what boots is, as far as is known, what the disk holds."""
+        return self._service.watching.is_settled
+
+    def changed(self, names: list[str]) -> None:
         """The watch has found a reason to reload."""
-        generations = self._service.generations
+        generations, config_name = self._service.generations, self._service.watching.config_name
+        is_config, is_edit = config_name in names, names == [config_name]
         if self._service.stopping.is_asked:
             return
         if generations.trial is not None and not is_config:
             generations.again(", ".join(names))
         else:
-            generations.request(BOTH, names, reads_config=is_config)
+            generations.asked.ask(BOTH, names, is_edit=is_edit, reads_config=is_config)
 
-    def attempted(self, took_over: bool) -> None:  # noqa: FBT001 - a callback's one value
+    def attempted(self, ended: Ended) -> None:
         """A reload is over, or the start is."""
         service, generations = self._service, self._service.generations
         if not generations.reload.serving:
@@ -137,24 +144,27 @@ class Events:
             service.say_ready(generations.last.error or "the app did not come up")
             service.stop(time.monotonic())
             return
-        if took_over:
-            self._take_over()
+        if ended is Ended.WON:
+            service.processes.forget_held(set(generations.reload.serving.values()))
+        if ended is not Ended.REFUSED:
+            self._put_into_effect()
         self._warmth.settle()
         info = generations.infos.get(generations.reload.generation)
         sources = {} if info is None else info.sources
-        service.watching.attempt(generations.config, sources, refused=not took_over)
+        is_refused = generations.last.state == "refused"
+        service.watching.attempt(generations.config, sources, refused=is_refused)
         service.say_ready(None)
         text = f"generation {max(generations.reload.serving.values())} serves"
-        if not took_over:
+        if is_refused:
             # A traceback's last line names the error.
             why = (generations.last.error or "").splitlines()
             text += f"; reload refused: {why[-1] if why else 'see the log'}"
         sdnotify.ready(text[:STATUS_CHARACTERS])
 
-    def _take_over(self) -> None:
-        service, generations = self._service, self._service.generations
-        config, counts = generations.config, generations.counts
-        service.processes.forget_held(set(generations.reload.serving.values()))
-        service.scoreboard.set_counts(counts.worker, counts.task)
+    def _put_into_effect(self) -> None:
+        """Have everybody follow the config as it is now."""
+        service, config = self._service, self._service.generations.config
+        service.listening.set_backlog(config.backlog)
         service.recovery.max_attempts = config.task_max_attempts
-        logs.set_level(config.log_level)
+        service.set_log_level(config.log_level)
+        service.count()

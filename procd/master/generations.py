@@ -1,108 +1,46 @@
-"""Carrying out reloads: from a request to an answer, as reload.py judges.
+"""Carrying out reloads and edits of the config: from a request to an answer, as reload.py judges.
 
-A request that comes while one is under way joins the next, for only that one holds what is
-on disk now.
+A request that comes while one is under way joins the next: only that holds what is on disk now.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from math import inf
 
 from procd import logs
+from procd.config import change
+from procd.config.change import Edit
 from procd.config.schema import Config
+from procd.errors import StartFailed
 from procd.ipc.channel import Packet
 from procd.ipc.scoreboard import Role
+from procd.master.applying import Applying, edited, missing
+from procd.master.asked import Asked, Ended, Outcome, Request
+from procd.master.booting import Booting
+from procd.master.closing import Closing
 from procd.master.configreader import ConfigReader
+from procd.master.generation import Around, Generation, Last, Trial
 from procd.master.lifecycle import UP, State, Want, draining_generations
+from procd.master.listening import Listening
 from procd.master.process import Death, Process
 from procd.master.processes import Processes
-from procd.master.reload import ACK_SECONDS, Counts, Phase, Reload, Verdict
+from procd.master.reload import Counts, Phase, Reload, Verdict
 
 BOTH = (Role.WORKER, Role.TASK)
-MOST_BOOTS = 5  # of one generation; then it is taken as it is, and the next look sees the rest
-
-# What the running master has built on; a new value waits for a restart.
-NEEDS_RESTART = (
-    *("listen", "backlog", "run_dir", "state_dir", "master_pid_file", "worker_pid_file"),
-    *("log_file", "user", "group", "task_slots", "task_slot_bytes"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a reload ended, for who asked for it."""
-
-    exit_status: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """The generation that boots, as the watch asks for it."""
-
-    sources: Mapping[str, str]
-    is_read: bool  # the app's import is over
-    has_failed: bool
-
-
-Waiter = Callable[[Outcome], None]
-
-
-@dataclass(slots=True)
-class Generation:
-    """What is known of one generation."""
-
-    config: Config
-    causes: tuple[str, ...]
-    sources: dict[str, str] = field(default_factory=dict)  # path → sha256 hex
-    import_seconds: float = 0.0
-    has_template: bool = False  # had one: the next is born from its manifest
-    unfit: str = ""  # why nothing can be forked from a process that has imported it
-    is_looked_at: bool = False  # its base has compared what it preloaded with the disk
-    boots: int = 1  # attempts at it; more than one if more was saved meanwhile
-
-
-@dataclass(slots=True)
-class Last:
-    """The last reload, as `status` tells it."""
-
-    state: str = "booting"
-    seconds: float | None = None
-    error: str | None = None
-    cause: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class Request:
-    """Reloads asked for and not begun."""
-
-    roles: tuple[Role, ...] = ()
-    causes: dict[str, None] = field(default_factory=dict)
-    waiters: list[Waiter] = field(default_factory=list)
-    reads_config: bool = False
 
 
 class Generations:
-    """The reloads of one service.
-
-    *on_read* is called before the config is read again, *on_begin*(config) before a generation
-    boots, *on_change*(took over, else refused) after an attempt. While *is_settled*() is false,
-    the disk may hold something else than what boots, and nothing is decided.
-    """
+    """The reloads of one service. *around* is told of each step, and asked."""
 
     def __init__(
         self,
         config: Config,
         reader: ConfigReader,
         processes: Processes,
-        on_read: Callable[[], None],
-        on_begin: Callable[[Config], None],
-        on_change: Callable[[bool], None],
-        is_settled: Callable[[], bool],
+        listening: Listening,
+        around: Around,
     ) -> None:
         self.config = config
         self.config_error: str | None = None
@@ -110,114 +48,117 @@ class Generations:
         self.counts = Counts(config.worker_num, config.task_worker_num)
         self.reload = Reload()
         self.last = Last()
+        self.asked = Asked()
         self.infos: dict[int, Generation] = {}
         self._coming = config
         self._coming_counts = self.counts
         self._reader = reader
         self._processes = processes
-        self._on_read = on_read
-        self._on_begin = on_begin
-        self._on_change = on_change
-        self._is_settled = is_settled
-        self._request: Request | None = None
-        self._waiters: list[Waiter] = []
+        self._listening = listening
+        self._around = around
+        self._booting = Booting(self.infos, processes)
+        self._settled = Last()  # the last one that was no refusal of the config
+        self._refused_config: Config | None = None  # with which the last generation was refused
+        self._leaves_keys = False  # in effect is less of the file than was read of it
+        self._applying: Applying | None = None
         self._is_reading = False
-        self._is_read_in_vain = False  # the config, for what was to boot from it was refused
-        self._closing: list[Process] = []  # old workers that have not said that they are shut
-        self._closing_until = inf
-        self._answer: Outcome | None = None
-        self._unfit = ""  # as it was said last
+        self._closing = Closing()
 
     # Requests
+
+    def close(self, why: str) -> None:
+        """The service is about to stop: begin nothing more, and answer everybody."""
+        self._reader.cancel()
+        self.asked.refuse_all(why)
 
     def start(self, now: float) -> None:
         """Begin the first generation."""
         self._begin(self.config, BOTH, ("start",), now)
 
-    def request(
-        self,
-        roles: tuple[Role, ...],
-        causes: Iterable[str],
-        waiter: Waiter | None = None,
-        *,
-        reads_config: bool = True,
-    ) -> None:
-        """Ask for a new generation of *roles*.
-
-        Without *reads_config* the config's file is known to be as it was: reading it takes
-        longer than all the rest.
-        """
-        request = self._request = self._request or Request()
-        request.reads_config = request.reads_config or reads_config
-        if len(roles) > len(request.roles):
-            request.roles = roles
-        request.causes |= dict.fromkeys(causes)
-        if waiter is not None:
-            request.waiters.append(waiter)
-
     @property
     def is_idle(self) -> bool:
-        return self.reload.phase is Phase.IDLE and not self._is_reading and self._request is None
-
-    def refuse_all(self, why: str) -> None:
-        """Answer everybody: the service is about to stop."""
-        waiters, self._waiters = self._waiters, []
-        if self._request is not None:
-            waiters += self._request.waiters
-        self._request = None
-        for waiter in waiters:
-            waiter(Outcome(1, why))
+        return self.reload.phase is Phase.IDLE and not self._is_reading and not self.asked
 
     def _take_request(self, now: float) -> None:
-        if self._request is None or self._is_reading or self._closing or not self.reload.serving:
+        if self._is_reading or self._closing or not self.reload.serving:
             return
-        request, self._request = self._request, None
-        self._waiters = request.waiters
+        request = self.asked.take()
+        if request is None:
+            return
         causes = tuple(request.causes)
-        if not (request.reads_config or self._is_read_in_vain):
+        if not (request.reads_config or self._refused_config or self._leaves_keys):
+            # The file is as it was: to read it takes longer than all the rest.
             self._begin(self.config, request.roles, causes, now)
             return
         self._is_reading = True
         self.last = Last("booting", None, self.last.error, causes)
-        self._on_read()
-        self._reader.read(now, lambda read: self._read(read, request.roles, causes))
+        self._around.config_is_read()
+        self._reader.read(now, lambda read: self._read(read, request, causes))
 
-    def _read(self, read: Config | str, roles: tuple[Role, ...], causes: tuple[str, ...]) -> None:
+    def _read(self, read: Config | str, request: Request, causes: tuple[str, ...]) -> None:
         self._is_reading = False
         if isinstance(read, str):
-            self.config_error = read
-            self._refused(read, 2, causes, 0.0)
+            self._refuse_config(read, causes)
             return
         self.config_error = None
-        self._is_read_in_vain = True
-        waits = [
-            name for name in NEEDS_RESTART if getattr(read, name) != getattr(self.config, name)
-        ]
-        self.needs_restart = tuple(waits)
-        if waits:
-            logs.warning("config change needs a restart", keys=",".join(waits))
-            old = {name: getattr(self.config, name) for name in waits}
-            read = dataclasses.replace(read, **old)
-        self._begin(read, roles, causes, time.monotonic())
+        edit = change.compare(self.config, read)
+        self.needs_restart = edit.waits
+        if edit.waits:
+            logs.warning("config change needs a restart", keys=",".join(edit.waits))
+        if request.is_edit and not edit.takes_generation(self._refused_config):
+            self._apply(edit, causes, time.monotonic())
+        else:
+            self._begin(edit.new, request.roles, causes, time.monotonic())
 
     def _begin(
         self, config: Config, roles: tuple[Role, ...], causes: tuple[str, ...], now: float
     ) -> None:
-        if Role.WORKER not in roles:  # the workers' count is for the next reload of all
-            config = dataclasses.replace(config, worker_num=self.config.worker_num)
-        self._on_begin(config)
+        if Role.WORKER in roles:
+            try:
+                number = self.reload.generation + 1
+                self._listening.prepare(number, config, self._reader.hosts)
+            except StartFailed as error:
+                self._refuse_config(str(error), causes)
+                return
+        else:
+            config = change.keeping(self.config, config, change.OF_WORKERS)
+            self._leaves_keys = True
+        self._applying = None
+        self._around.will_boot(config)
         self._coming = config
-        # A count that was scaled by hand stays until the file's own count is edited.
-        worker, task = self.counts.worker, self.counts.task
-        if config.worker_num != self.config.worker_num:
-            worker = config.worker_num
-        if config.task_worker_num != self.config.task_worker_num:
-            task = config.task_worker_num
-        self._coming_counts = Counts(worker, task)
+        self._coming_counts = edited(self.counts, self.config, config)
         self.reload = self.reload.begin(roles, now, config.boot_timeout)
         self.infos[self.reload.generation] = Generation(config, causes)
         self.last = Last("booting", None, self.last.error, causes)
         logs.info("generation booting", generation=self.reload.generation, cause=",".join(causes))
+
+    # An edit that takes no new generation
+
+    def _apply(self, edit: Edit, causes: tuple[str, ...], now: float) -> None:
+        """Put an edit into effect; it counts as applied when what it adds is ready."""
+        for info in self.infos.values():  # a template that is born again goes by its own
+            info.config = change.keeping(edit.new, info.config, change.LIVE)
+        self.scale(edited(self.counts, self.config, edit.new))
+        self.config = self._coming = edit.new
+        if edit.live:
+            self._applying = Applying(edit, causes, now, now + edit.new.boot_timeout)
+        if not edit.live or self._settled.state == "refused":
+            self.last = self._settled
+        self._around.attempted(Ended.APPLIED)
+
+    def _advance_edit(self, now: float) -> None:
+        applying, left = self._applying, self.missing()
+        if applying is None or not (self.asked or applying.is_over(left, now)):
+            return
+        self._applying = None
+        applying.log(left, now)
+        if self._settled.state != "refused":
+            self._settled = Last("ok", now - applying.began, None, applying.causes)
+        self.last = self._settled
+
+    def missing(self) -> int:
+        """Return how many processes are still to come until all that is wanted serve."""
+        return missing(self._processes.rows(), self.reload.serving, self.counts)
 
     # The transaction
 
@@ -228,6 +169,7 @@ class Generations:
         """Do what is due."""
         self._close(now)
         if self.reload.phase is Phase.IDLE:
+            self._advance_edit(now)
             self._take_request(now)
             return
         rows = self._processes.rows()
@@ -245,47 +187,27 @@ class Generations:
             case Verdict.REFUSE:
                 why = self.reload.failure or self.reload.late(rows, self._coming_counts)
                 self.reload = self.reload.refuse()
+                self._listening.refuse(self.reload.generation)
+                self._refused_config = self._coming
                 self._refused(why, 1, self.last.cause, now - self.reload.began)
             case Verdict.WAIT:
                 pass
 
-    def _is_held(self, now: float) -> bool:
-        """Tell whether it is too early to say that what boots is good, or that it is not."""
-        if self.reload.phase is not Phase.BOOTING or now >= self.reload.deadline:
-            return False
-        info = self.infos[self.reload.generation]
-        failed = self.reload.failure is not None
-        if info.boots > MOST_BOOTS:
-            return False
-        return not (self._is_settled() and (info.is_looked_at or failed))
-
     @property
     def trial(self) -> Trial | None:
         """Return what boots at the moment."""
-        if self.reload.phase is not Phase.BOOTING:
-            return None
-        info = self.infos[self.reload.generation]
-        failed = self.reload.failure is not None
-        return Trial(info.sources, info.has_template or failed, failed)
-
-    @property
-    def awaits_base(self) -> bool:
-        """Tell whether what boots waits for its base's word."""
-        return self.trial is not None and not self.infos[self.reload.generation].is_looked_at
+        return self._booting.trial(self.reload)
 
     def again(self, why: str) -> None:
         """Boot the coming generation anew: what it was made of is not what there is now."""
-        number = self.reload.generation
-        info = self.infos[number]
-        info.boots += 1
-        info.is_looked_at = False
-        if not info.unfit:
-            info.sources, info.has_template = {}, False
-        self.reload = self.reload.again()
-        for process in list(self._processes.table.values()):
-            if process.row.seat.generation == number and process.row.seat.role is not Role.BASE:
-                self._processes.kill(process)
-        logs.info("generation boots anew", generation=number, because=why)
+        self.reload = self._booting.again(self.reload, why)
+
+    def _is_held(self, now: float) -> bool:
+        if now >= self.reload.deadline or self._booting.is_tired(self.reload):
+            return False
+        return self.trial is not None and not (
+            self._around.is_settled() and self._booting.has_base_said(self.reload)
+        )
 
     def _switch(self, now: float) -> None:
         for process in self._processes.table.values():
@@ -293,32 +215,41 @@ class Generations:
             if mine and self._processes.is_dead(process):
                 # It is refused by its reaping, which is about to come with what it said.
                 return
+        self._listening.switch(self._coming.backlog)
         self.reload = self.reload.switch(now)
 
     def _finish(self, now: float) -> None:
         first = not self.reload.serving
         before = set(self.reload.serving.values())
         self.reload = self.reload.finish()
+        edit = dataclasses.replace(
+            change.compare(self.config, self._coming), waits=self.needs_restart
+        )
         self.config, self.counts = self._coming, self._coming_counts
-        self._is_read_in_vain = self.reload.roles != BOTH
+        self._leaves_keys = self._leaves_keys and self.reload.roles != BOTH
         seconds = now - self.reload.began
         causes = self.last.cause
-        self.last = Last("ok", seconds, None, causes)
+        self._refused_config = None
+        self.last = self._settled = Last("ok", seconds, None, causes)
+        self._listening.take_over(self.reload.generation, self.config)
         number = self.reload.generation
         what = ", ".join(causes)
         text = f"reloaded in {seconds * 1000:.0f} ms: {what} (generation {number})"
         logs.info("started" if first else text, generation=number, seconds=seconds)
-        self._closing = [
-            process
-            for process in self._processes.table.values()
-            if process.row.state in UP
-            and process.row.seat.generation in before - set(self.reload.serving.values())
-        ]
-        self._closing_until = now + ACK_SECONDS
-        waits = f"\nneeds a restart: {', '.join(self.needs_restart)}" if self.needs_restart else ""
-        self._answer = Outcome(0, text + waits)
+        if edit.parts:
+            logs.info("config applied", **edit.fields)
+        old = before - set(self.reload.serving.values())
+        self._closing.begin(
+            [
+                process
+                for process in self._processes.table.values()
+                if process.row.state in UP and process.row.seat.generation in old
+            ],
+            Outcome(0, text + (f"\nconfig: {edit}" if str(edit) else "")),
+            now,
+        )
         self._forget_old()
-        self._on_change(True)
+        self._around.attempted(Ended.WON)
 
     def _forget_old(self) -> None:
         keep = {*self.reload.serving.values(), self.reload.generation}
@@ -328,74 +259,55 @@ class Generations:
 
     def _close(self, now: float) -> None:
         """Answer once no old worker accepts any more."""
-        if self._answer is None:
-            return
-        table = self._processes.table
-        self._closing = [
-            process
-            for process in self._closing
-            if table.get(process.row.row) is process and not process.is_shut
-        ]
-        if self._closing and now < self._closing_until:
-            return
-        self._closing, self._closing_until = [], inf
-        outcome, self._answer = self._answer, None
-        self._tell(outcome)
+        answer = self._closing.over(self._processes.table, now)
+        if answer is not None:
+            self._listening.close_leaving(self.reload.serving[Role.WORKER])
+            self.asked.tell(answer)
+
+    def _refuse_config(self, why: str, causes: tuple[str, ...]) -> None:
+        self.config_error = why
+        self._refused(why, 2, causes, 0.0)
 
     def _refused(self, why: str, exit_status: int, causes: tuple[str, ...], seconds: float) -> None:
         self.last = Last("refused", seconds, why, causes)
+        if self.config_error is None:
+            self._settled = self.last
         logs.log.error("%s", logs.line("reload refused", cause=",".join(causes)) + "\n" + why)
-        self._tell(Outcome(exit_status, why))
-        self._on_change(False)
-
-    def _tell(self, outcome: Outcome) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter(outcome)
+        self.asked.tell(Outcome(exit_status, why))
+        self._around.attempted(Ended.REFUSED)
 
     # Events
 
     def heard(self, process: Process, packet: Packet) -> None:
         """A template or process of a generation says something about its code."""
         seat = process.row.seat
-        info = None if seat.role is Role.BASE else self.infos.get(seat.generation)
-        if process.row.state is State.KILLED and seat.role is Role.TEMPLATE:
-            return  # last words of one that another has taken the place of
-        if packet.kind == "sources" and info is not None:
-            info.sources |= {path: str(digest) for path, digest in packet.pairs().items()}
-        elif packet.kind == "failed":
-            process.error = str(packet.body.get("error"))
-        elif packet.kind == "unfit" and info and seat.role is Role.TEMPLATE:
-            self._is_unfit(info, seat.generation, str(packet.body.get("why")))
-        elif packet.kind == "ready" and info and seat.role is Role.TEMPLATE:
-            info.has_template = True
-            took = packet.body.get("took")
-            info.import_seconds = took if isinstance(took, float) else 0.0
-
-    def _is_unfit(self, info: Generation, number: int, why: str) -> None:
-        """Nothing can be forked from the app once it is imported: each process imports it."""
-        if why != self._unfit:
-            logs.warning(
-                "app imported by each process for itself: not fit to be forked", because=why
-            )
-        self._unfit = info.unfit = why
-        info.has_template = True
-        if self.reload.phase is Phase.BOOTING and number == self.reload.generation:
-            self.again("not fit to be forked")
+        info = self.infos.get(seat.generation)
+        is_template = seat.role is Role.TEMPLATE
+        if info is None or (is_template and process.row.state is State.KILLED):
+            return  # the second: last words of one that another has taken the place of
+        match packet.kind:
+            case "sources":
+                info.sources |= {path: str(digest) for path, digest in packet.pairs().items()}
+            case "failed":
+                process.error = str(packet.body.get("error"))
+            case "unfit" if is_template:
+                self.reload = self._booting.is_unfit(
+                    self.reload, seat.generation, str(packet.body.get("why"))
+                )
+            case "ready" if is_template:
+                info.has_template = True
 
     def died(self, death: Death) -> None:
         """A death before the switch is a refusal."""
         row = death.process.row
         if row.state is State.KILLED or row.seat.role is Role.BASE:
             return
-        who = "the app's import" if row.seat.role is Role.TEMPLATE else f"a {_name(row.seat.role)}"
-        reason = death.process.error or f"{who} ended with {death.how} before it was ready"
-        self.reload = self.reload.fail(row.seat.generation, reason)
+        self.reload = self.reload.fail(row.seat.generation, death.reason)
 
     def due(self) -> list[float]:
-        times = [self._reader.deadline or inf]
-        if self._closing:
-            times.append(self._closing_until)
+        times = [self._reader.deadline or inf, self._closing.due]
+        if self._applying is not None:
+            times.append(self._applying.until)
         if self.reload.phase in (Phase.BOOTING, Phase.SWITCHING):
             times.append(self.reload.deadline)
         return times
@@ -404,7 +316,3 @@ class Generations:
         """Change the counts live."""
         self.counts = counts
         self._coming_counts = counts
-
-
-def _name(role: Role) -> str:
-    return {Role.WORKER: "worker", Role.TASK: "task worker"}.get(role, role.name.lower())

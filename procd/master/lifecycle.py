@@ -14,10 +14,9 @@ from enum import Enum, auto
 from math import inf
 
 from procd.ipc.scoreboard import Role
+from procd.master.backoff import Backoff
 
 KILL_MARGIN = 0.5  # seconds that a process gets past its deadline to leave by itself
-STEADY_SECONDS = 5.0  # alive so long: its earlier deaths are forgotten
-FIRST_DELAY, MAX_DELAY = 0.1, 2.0
 
 ORDERED_AHEAD = 8  # of each role, from a template that still imports: orders carry descriptors
 
@@ -191,20 +190,6 @@ class Kill:
 
 
 Action = Fork | Call | Stop | Hurry | Kill
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """How often a seat has lost its process of late, and when it may have the next one."""
-
-    deaths: int = 0
-    not_before: float = -inf
-
-    def after_death(self, lived: float, now: float) -> Backoff:
-        """The first death restarts at once, then the delay doubles up to a cap."""
-        deaths = 1 if lived >= STEADY_SECONDS else self.deaths + 1
-        delay = 0.0 if deaths == 1 else min(MAX_DELAY, FIRST_DELAY * 2 ** min(deaths - 2, 30))
-        return Backoff(deaths, now + delay)
 
 
 def plan(rows: Iterable[Row], want: Want, held: Mapping[Seat, Backoff], now: float) -> list[Action]:

@@ -1,4 +1,4 @@
-"""The listening sockets, which the master owns and never closes over a reload.
+"""The listening sockets, which the master owns and never closes while the config has them.
 
 Rules:
 - A socket accepts only once everything about it is right: its mode, its backlog, its path.
@@ -9,7 +9,8 @@ Rules:
 - The workers inherit the sockets by fork and only ever close them: close() here also removes
   the path, and belongs to the master.
 
-Looking up a host name may take the resolver's time; an address does not.
+Looking up a host name may take the resolver's time; an address does not. A master that serves
+has names looked up by a child (configreader.py) and hands in what was found.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import errno
 import os
 import socket
 import stat
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
+from procd import logs
+from procd.config import change
 from procd.config.schema import Listen
 from procd.errors import StartFailed
+from procd.linux import sockets
 
-_DEFAULT_MODE = 0o660
 _MAX_PATH_BYTES = 107  # unix(7): 108 with the closing NUL
 _FIRST_FD = 3  # sd_listen_fds(3)
 
@@ -60,24 +64,78 @@ class Listener:
     address: str  # tcp://127.0.0.1:9000 with the real port, unix:///absolute/path
     inode: tuple[int, int] | None = None  # of a Unix path that was bound here
 
+    @property
+    def port(self) -> int:
+        """Return the port of one that was bound by its address; 0 of others."""
+        return int(self.socket.getsockname()[1]) if self.listen.scheme == "tcp" else 0
+
     def close(self) -> None:
         """Stop listening; remove the Unix path if it is still this socket."""
-        if self.inode is not None:
+        if self._has_path():
             with contextlib.suppress(OSError):
-                found = os.stat(self.listen.path, follow_symlinks=False)
-                if (found.st_dev, found.st_ino) == self.inode:
-                    os.unlink(self.listen.path)
+                os.unlink(self.listen.path)
         self.socket.close()
 
+    def shut(self) -> None:
+        """Take no new client; those that the kernel has taken can still be accepted.
 
-def bind(listen: Listen, backlog: int) -> Listener:
+        A socket of systemd goes on taking them: it is systemd's, and holds them for whoever
+        is given it next.
+        """
+        try:
+            if self.listen.scheme == "tcp":
+                sockets.take_no_new_client(self.socket)
+            elif self._has_path():
+                os.unlink(self.listen.path)
+        except OSError as error:
+            logs.warning("listener takes clients to its end", of=self.address, why=error.strerror)
+
+    def adapted(self, listen: Listen) -> Listener:
+        """Return the same socket under a config that may have another ?mode=."""
+        if change.mode(listen) != change.mode(self.listen) and self._has_path():
+            try:
+                os.chmod(listen.path, change.mode(listen))
+            except OSError as error:
+                logs.error("mode not changed", of=self.address, why=error.strerror)
+                return self
+        return replace(self, listen=listen)
+
+    def share_port(self, *, is_shared: bool) -> None:
+        """Let another socket of ours bind the port too, as 0.0.0.0 beside 127.0.0.1."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, is_shared)
+
+    def set_backlog(self, backlog: int) -> None:
+        """Change how many may wait; systemd's own sockets have that from their unit."""
+        if self.listen.scheme != "systemd":
+            self.socket.listen(backlog)
+
+    def _has_path(self) -> bool:
+        """Tell whether the Unix path is there and still this socket."""
+        if self.inode is None:
+            return False
+        try:
+            found = os.stat(self.listen.path, follow_symlinks=False)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self.inode
+
+
+def bind(
+    listen: Listen,
+    backlog: int,
+    hosts: Mapping[str, str] | None = None,
+    *,
+    shares_port: bool = False,
+) -> Listener:
     """Open the socket that *listen* asks for: listening, non-blocking, not inherited over exec.
 
-    Raises StartFailed in one line with the address and what to do.
+    *hosts* are the addresses of host names; without it they are looked up here. One that shares
+    its port listens only after set_backlog(). Raises StartFailed in one line with the address
+    and what to do.
     """
     match listen.scheme:
         case "tcp":
-            return _bind_tcp(listen, backlog)
+            return _bind_tcp(listen, None if shares_port else backlog, hosts)
         case "unix":
             return _bind_unix(listen, backlog)
         case "systemd":
@@ -85,18 +143,38 @@ def bind(listen: Listen, backlog: int) -> Listener:
     raise StartFailed(f"cannot listen on {listen.text}: this version knows no {listen.scheme}://")
 
 
-def _bind_tcp(listen: Listen, backlog: int) -> Listener:
+def look_up(host: str) -> str:
+    """Return one address of a host name; raises OSError, UnicodeError.
+
+    IPv4 where it has both kinds: a client that tries only one kind tries that one.
+    """
+    found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return str(min(found, key=lambda info: info[0] != socket.AF_INET)[4][0])
+
+
+def is_address(host: str) -> bool:
+    """Tell an IP address from a name that has to be looked up."""
     try:
+        socket.getaddrinfo(host, 0, flags=socket.AI_NUMERICHOST)
+    except (socket.gaierror, UnicodeError):
+        return False
+    return True
+
+
+def _bind_tcp(listen: Listen, backlog: int | None, hosts: Mapping[str, str] | None) -> Listener:
+    host = listen.host
+    try:
+        if not is_address(host):
+            host = look_up(host) if hosts is None else hosts[host]
         found = socket.getaddrinfo(
-            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            *(host, listen.port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
         )
-    except (socket.gaierror, UnicodeError) as error:
+    except (socket.gaierror, UnicodeError, KeyError) as error:
+        why = "not found" if isinstance(error, KeyError) else error
         raise _failed(
-            listen, f"{listen.host!r} is no address of this machine ({error}): name one, or an IP"
+            listen, f"{listen.host!r} is no address of this machine ({why}): name one, or an IP"
         ) from None
-    # A name stands for one of its addresses, and for IPv4 where it has both kinds: a client that
-    # tries only one kind tries that one.
-    family, _, _, _, where = min(found, key=lambda info: info[0] != socket.AF_INET)
+    family, _, _, _, where = found[0]
     try:
         sock = Socket(family, socket.SOCK_STREAM)
     except OSError as error:
@@ -107,8 +185,11 @@ def _bind_tcp(listen: Listen, backlog: int) -> Listener:
         if family == socket.AF_INET6:
             # [::] is IPv6 alone: beside it 0.0.0.0 can stand in the same list.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if backlog is None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(where)
-        sock.listen(backlog)  # may say EADDRINUSE as well
+        if backlog is not None:
+            sock.listen(backlog)  # may say EADDRINUSE as well
         sock.setblocking(False)
     except OSError as error:
         sock.close()
@@ -128,8 +209,7 @@ def _bind_unix(listen: Listen, backlog: int) -> Listener:
         _make_room(listen, path)
         # The kernel makes the file with mode 0777 less the umask: so it is right from the first
         # moment, and bound by its real name, which `ss` and getsockname() show ever after.
-        mode = _DEFAULT_MODE if listen.mode is None else listen.mode
-        umask = os.umask(~mode & 0o777)
+        umask = os.umask(~change.mode(listen) & 0o777)
         try:
             sock.bind(path)
         finally:

@@ -19,7 +19,6 @@ from procd.config.schema import Config
 from procd.ipc.inbox import Post
 from procd.ipc.scoreboard import Scoreboard
 from procd.linux import process as kernel
-from procd.master import listeners as sockets
 from procd.master.actions import Actions
 from procd.master.bases import Bases
 from procd.master.commands import Commands
@@ -30,7 +29,7 @@ from procd.master.files import Files, owner_of
 from procd.master.generations import Generations
 from procd.master.inheritance import open_arena
 from procd.master.lifecycle import next_deadline, plan
-from procd.master.listeners import Listener
+from procd.master.listening import Listening
 from procd.master.loop import Loop
 from procd.master.processes import Processes
 from procd.master.recovery import Recovery
@@ -61,16 +60,13 @@ class Master:
         kernel.become_subreaper()
         files = Files(self._config)
         files.take()
-        listeners: list[Listener] = []
+        listening = Listening()
         try:
-            for listen in self._config.listen:  # one by one: the first are closed if one fails
-                listener = sockets.bind(listen, self._config.backlog)
-                listeners += [listener]
-            self._service = self._open(files, listeners)
+            listening.open(self._config.listen, self._config.backlog)
+            self._service = self._open(files, listening)
             self._build()
         except BaseException:
-            for listener in listeners:
-                listener.close()
+            listening.close()
             files.give_back()
             raise
         try:
@@ -81,7 +77,7 @@ class Master:
 
     # Opening
 
-    def _open(self, files: Files, listeners: list[Listener]) -> Service:
+    def _open(self, files: Files, listening: Listening) -> Service:
         config = self._config
         scoreboard = Scoreboard()
         arena = open_arena(
@@ -105,7 +101,7 @@ class Master:
             files.lease.fd,
         )
         return Service(
-            *(config, files, self._loop, listeners, scoreboard, recovery, origin, self._ready)
+            *(config, files, self._loop, listening, scoreboard, recovery, origin, self._ready)
         )
 
     def _build(self) -> None:
@@ -114,11 +110,7 @@ class Master:
         service.processes = Processes(service.origin, self._loop, events.heard, events.died)
         service.bases = Bases(self._config)
         service.generations = generations = Generations(
-            *(self._config, self._reader, service.processes),
-            on_read=events.config_is_read,
-            on_begin=events.will_boot,
-            on_change=events.attempted,
-            is_settled=lambda: service.watching.is_settled,
+            *(self._config, self._reader, service.processes, service.listening, events)
         )
         service.watching = Watching(
             *(self._loop, service.tell_base, events.changed), lambda: generations.trial
@@ -217,7 +209,7 @@ class Master:
         service.processes.end_strangers()
         kept = service.recovery.close(service.files.ids_path, discard=service.stopping.discards)
         logs.info("stopped", tasks_kept=kept)
-        service.close_listeners()
+        service.listening.close()
         self._commands.stopped(kept)
         self._control.close()
         with suppress(OSError):

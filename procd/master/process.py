@@ -7,6 +7,7 @@ import signal
 from dataclasses import dataclass
 
 from procd.ipc.channel import Channel
+from procd.ipc.scoreboard import Role
 from procd.ipc.scoreboard import Seat as Sitting
 from procd.master.lifecycle import Row
 
@@ -30,6 +31,16 @@ class Death:
     process: Process
     sitting: Sitting
     how: str  # "exit status 3", "SIGKILL"
+
+    @property
+    def reason(self) -> str:
+        """Say why its generation cannot serve, if it died before it was ready."""
+        who = {
+            Role.TEMPLATE: "the app's import",
+            Role.WORKER: "a worker",
+            Role.TASK: "a task worker",
+        }.get(self.sitting.role, "a process")
+        return self.process.error or f"{who} ended with {self.how} before it was ready"
 
 
 def describe(status: int) -> str:

@@ -22,8 +22,9 @@ from procd.ipc.channel import Channel, Closed, Packet
 from procd.ipc.scoreboard import Role, Scoreboard, Standing
 from procd.ipc.scoreboard import Seat as Sitting
 from procd.linux import process as kernel
+from procd.master.backoff import Backoff
 from procd.master.bases import Recipe
-from procd.master.lifecycle import Backoff, Event, Row, Seat, State
+from procd.master.lifecycle import Event, Row, Seat, State
 from procd.master.loop import Loop
 from procd.master.process import Death, Process, describe
 from procd.spawn import child

@@ -139,7 +139,7 @@ class Reload:
             Share(role, generation, counts.of(role), serves=True)
             for role, generation in self.serving.items()
         ]
-        if self.phase is not Phase.IDLE:
+        if self.phase is not Phase.IDLE and self.failure is None:
             serves = self.phase is Phase.SWITCHING
             shares += [Share(role, self.generation, coming.of(role), serves) for role in self.roles]
         return Want(tuple(shares), max_draining - (self.phase is Phase.CROWDED))

@@ -14,7 +14,7 @@ from procd.master.bases import Bases
 from procd.master.files import Files
 from procd.master.generations import Generations
 from procd.master.lifecycle import SEATED, State, Want, base_seat
-from procd.master.listeners import Listener
+from procd.master.listening import Listening
 from procd.master.loop import Loop
 from procd.master.process import Process
 from procd.master.processes import Processes
@@ -37,7 +37,7 @@ class Service:
     config: Config  # as it was at the start
     files: Files
     loop: Loop
-    listeners: list[Listener]
+    listening: Listening
     scoreboard: Scoreboard
     recovery: Recovery
     origin: Origin
@@ -73,8 +73,24 @@ class Service:
         body: dict[str, object] = {
             "deadline": process.row.deadline,
             "close_idle": self.stopping.is_asked,
+            "empty": self.listening.leaving(process.row.seat.generation),
         }
         self.processes.send(process, "drain", body)
+
+    def set_log_level(self, level: str) -> None:
+        """Have the master and every process log from this level on."""
+        if logs.log.level == logs.LEVELS[level]:
+            return
+        logs.set_level(level)
+        for process in self.processes.table.values():
+            self.processes.send(process, "log", {"level": level})
+
+    def count(self) -> None:
+        """Tell the processes how many there are now, and tasks who is there to run them."""
+        counts = self.generations.counts
+        self.scoreboard.set_counts(counts.worker, counts.task)
+        self.recovery.readdress()
+        self.recovery.retry(time.monotonic())
 
     def publish(self) -> None:
         """Keep true what others read: the worker pid file."""
@@ -100,14 +116,9 @@ class Service:
             logs.info("stopping", pid=os.getpid())
             sdnotify.stopping()
             self.watching.close()
-            self.generations.refuse_all("the service is stopping")
-            self.close_listeners()
+            self.generations.close("the service is stopping")
+            self.listening.close()
         for process in self.processes.table.values():
             if process.row.state is State.DRAINING:
                 self.processes.hurry(process, self.stopping.deadline)
                 self.drain(process)
-
-    def close_listeners(self) -> None:
-        listeners, self.listeners = self.listeners, []
-        for listener in listeners:
-            listener.close()

@@ -79,5 +79,5 @@ class Warmth:
         """A base has died by nobody's order."""
         service, generations = self._service, self._service.generations
         service.bases.died(row.seat.generation, was_ready=row.state is State.READY)
-        if generations.awaits_base:
+        if generations.trial and not generations.infos[generations.reload.generation].is_looked_at:
             generations.again("the base has died")

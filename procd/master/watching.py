@@ -18,7 +18,7 @@ from procd import logs
 from procd.config.schema import Config
 from procd.ipc.channel import Packet
 from procd.master.debounce import Debounce
-from procd.master.generations import Trial
+from procd.master.generation import Trial
 from procd.master.loop import Loop
 from procd.master.watcher import Watcher
 
@@ -28,15 +28,15 @@ BATCH_BYTES = 64 * 1024  # of paths in one message to the base
 class Watching:
     """The master's eyes on the disk.
 
-    *tell_base*(kind, body) sends to the base; *on_change*(names, is the config among them) asks
-    for a reload; *trial*() is what boots at the moment.
+    *tell_base*(kind, body) sends to the base; *on_change*(names) asks for a reload; *trial*() is
+    what boots at the moment.
     """
 
     def __init__(
         self,
         loop: Loop,
         tell_base: Callable[[str, dict[str, object]], bool],
-        on_change: Callable[[list[str], bool], None],
+        on_change: Callable[[list[str]], None],
         trial: Callable[[], Trial | None],
     ) -> None:
         self._loop = loop
@@ -74,6 +74,11 @@ class Watching:
         self._check_all = True
         self._look()
 
+    @property
+    def config_name(self) -> str:
+        """The config file, as it stands among the names that on_change gets."""
+        return "" if self._config is None else _short(str(self._config.path), self._config.chdir)
+
     def config_is_read(self, path: Path) -> None:
         """The config is about to be read: a later change counts."""
         self._config_stamp = _stamp(path)
@@ -97,6 +102,7 @@ class Watching:
             return
         self.close()
         self._config = config
+        self._is_extra_known = False  # what other globs match is no change
         poll = None if config.watch_poll == "auto" else bool(config.watch_poll)
         self._watcher = Watcher([config.chdir], self._globs(), poll)
 
@@ -268,14 +274,13 @@ class Watching:
         if first_extra:
             self._watch()
         stamp = _stamp(config.path)
-        is_config = stamp != self._config_stamp
-        if is_config:
+        if stamp != self._config_stamp:
             self._config_stamp = stamp
             changed.append(str(config.path))
         if changed:
             # Of globs the hash is taken here; of sources the attempt tells what it imported.
             self._known |= {path: self._answers[path] for path in changed if path in self._answers}
-            self._on_change([_short(path, config.chdir) for path in sorted(changed)], is_config)
+            self._on_change([_short(path, config.chdir) for path in sorted(changed)])
 
 
 def _batches(paths: list[str]) -> list[tuple[bool, list[str]]]:

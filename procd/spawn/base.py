@@ -146,7 +146,8 @@ class Base:
 
 
 def _log(packets: list[Packet]) -> None:
-    logs.reopened(tuple(os.dup(fd) for packet in packets for fd in packet.fds))
+    for packet in packets:
+        logs.ordered(packet.body.get("level"), tuple(os.dup(fd) for fd in packet.fds))
 
 
 def _shared(origin: Origin) -> Shared:

@@ -101,9 +101,10 @@ def said(unfit: Mapping[str, str]) -> str:
 def used(count: int, territory: Territory) -> dict[str, str]:
     """Return what was imported after the first *count* modules and is not the app's.
 
-    name → its spec's origin, in the order in which the imports began. Folders without code
-    (namespace packages) and modules that are only another name of one are left out. The older
-    modules are not even looked at: in a forked process each look copies a page.
+    name → its spec's origin, in the order in which the imports ended: the innermost first.
+    Folders without code (namespace packages) and modules that are only another name of one are
+    left out. The older modules are not even looked at: in a forked process each look copies a
+    page.
     """
     found = {}
     for name in [*islice(reversed(sys.modules), max(0, len(sys.modules) - count))][::-1]:

@@ -19,21 +19,16 @@ from contextlib import suppress
 from functools import partial
 
 from procd import logs
-from procd.app import Server
 from procd.config.schema import Config
-from procd.errors import ProcdError
 from procd.ipc.channel import Channel, Packet
 from procd.ipc.scoreboard import Role
 from procd.linux import process
-from procd.spawn import child, manifest
+from procd.spawn import child
+from procd.spawn.appimport import AppImport
 from procd.spawn.child import Birth
 from procd.spawn.context import Context, Kind, Origin
 from procd.spawn.explain import explain
-from procd.spawn.fitness import inspected
 from procd.spawn.forkserver import send_pairs, serve
-from procd.spawn.loader import Loader
-from procd.spawn.preload import said, unhide, used
-from procd.spawn.shield import shielded
 from procd.tasks.dispatcher import Shared
 from procd.taskworker.taskworker import TaskWorker
 from procd.worker.worker import Worker
@@ -62,64 +57,37 @@ class Template:
         self._config = config
         self._generation = generation
         self._kind = kind
-        self._preloaded = preloaded
-        self._sources: dict[str, str] = {}
-        self._server = Server()  # the app's, once it is imported
-        self._modules = 0  # those that were told, or were there before the app
+        self._app = AppImport(config, origin.code_dir, preloaded)
 
     def run(self) -> int:
         """Return the exit status: 0 told to go, 1 the app could not be imported."""
         logs.name_process(f"template-{self._generation}")
-        logs.set_level(self._config.log_level)
         process.set_name("procd: template")
+        logs.set_level(self._config.log_level)  # the base has that of its own fork
         began = time.monotonic()
         os.environ.update(self._config.env)
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # print() belongs in the log at once
         if self._kind is not Kind.BARE:
             try:
-                unfit = self._import()
+                self._app.run(self._generation, is_reborn=self._kind is Kind.REBORN)
             except BaseException as error:  # noqa: BLE001 - the app's import may raise anything
-                send_pairs(self._channel, "sources", self._sources)
+                send_pairs(self._channel, "sources", self._app.sources)
                 self._channel.send("failed", {"error": explain(error)})
                 return 1
-            if self._kind is Kind.NEW:
-                manifest.keep(self._origin.code_dir, self._generation, self._sources)
-            send_pairs(self._channel, "sources", self._sources)
+            send_pairs(self._channel, "sources", self._app.sources)
             self._tell_modules()
-            if unfit:
-                self._channel.send("unfit", {"why": unfit})
+            if self._app.unfit:
+                self._channel.send("unfit", {"why": self._app.unfit})
                 return 0
-            self._loader.on_source = self._note_late
+            self._app.tell_later_sources(self._note_late)
         self._channel.send("ready", {"took": time.monotonic() - began})
-        return serve(self._channel, {"fork": self._fork, "log": _reopen})
-
-    def _import(self) -> str:
-        """Import the app; return why this process is unfit to be forked from, "" if it is not."""
-        os.chdir(self._config.chdir)  # resolved anew: a symlinked release may have moved
-        code_dir, pinned = self._origin.code_dir, None
-        if self._kind is not Kind.NEW:
-            pinned = manifest.read(code_dir, self._generation)
-        self._loader = Loader(self._config.chdir, code_dir, self._note, pinned)
-        with shielded():
-            self._loader.install()
-            unhide(self._preloaded, self._loader.territory)
-            self._modules = len(sys.modules)
-            with inspected(self._config.app) as inspection:
-                app = self._loader.load(self._config.app)
-        self._server = checked(app, self._config.app)
-        return said(inspection.unfit()) if inspection.changes else ""
-
-    # Sources
-
-    def _note(self, path: str, digest: str) -> None:
-        self._sources[path] = digest
+        return serve(self._channel, {"fork": self._fork, "log": _log})
 
     def _tell_modules(self) -> None:
         """Tell what was imported that is not the app's: the base may have it for the next one."""
-        if modules := used(self._modules, self._loader.territory):
+        if modules := self._app.new_modules():
             send_pairs(self._channel, "modules", modules)
-        self._modules = len(sys.modules)
 
     def _note_late(self, path: str, digest: str) -> None:
         """A worker imports something more: it has its own channel by then."""
@@ -157,7 +125,7 @@ class Template:
             packet.number("row"),
             packet.number("incarnation"),
             self._config,
-            self._server,
+            self._app.server,
             Channel.of_fd(channel),
             self._origin,
             self._shared,
@@ -173,9 +141,9 @@ class Template:
         context.on_started = self._tell_modules
         try:
             if self._kind is Kind.BARE:
-                self._import()
-                self._loader.on_source = self._note_late
-                context.server = self._server
+                self._app.run(self._generation, is_reborn=True)
+                self._app.tell_later_sources(self._note_late)
+                context.server = self._app.server
             reseed()
             with _runner() as runner:
                 return runner.run(_live(context))
@@ -201,15 +169,10 @@ def reseed() -> None:
         numpy_random.seed()
 
 
-def _reopen(packets: list[Packet]) -> None:
-    logs.reopened(tuple(os.dup(fd) for packet in packets for fd in packet.fds))
+def _log(packets: list[Packet]) -> None:
+    for packet in packets:
+        logs.ordered(packet.body.get("level"), tuple(os.dup(fd) for fd in packet.fds))
 
 
 def _runner() -> asyncio.Runner:
     return asyncio.Runner(loop_factory=new_event_loop)
-
-
-def checked(app: object, spec: str) -> Server:
-    if not isinstance(app, Server):
-        raise ProcdError(f"app: {spec!r} is a {type(app).__name__}, not a procd.Server")
-    return app

@@ -68,7 +68,7 @@ class TaskWorker:
             self._drains.set()
             self.host.changed.set()
         elif packet.kind == "log":
-            logs.reopened(packet.fds)
+            logs.ordered(packet.body.get("level"), packet.fds)
 
     def _wait(self) -> None:
         """Listen to the doorbell, or not, as things stand."""

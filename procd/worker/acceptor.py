@@ -11,7 +11,7 @@ import asyncio
 import errno
 import select
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from procd import logs
 
@@ -51,9 +51,17 @@ class Acceptor:
             self._epoll.close()
             self._epoll = None
 
-    def close(self) -> None:
+    def close(self, empty: Collection[object] = ()) -> None:
+        """Let the listeners go; first accept what those at the indices *empty* still hold.
+
+        They leave the service: what is in their backlog when the last descriptor of them closes
+        is reset, so everybody empties them before he closes. There is room for these last ones.
+        """
         self.stop()
-        for listener in self._listeners.values():
+        listeners, self._listeners = list(self._listeners.values()), {}
+        for index, listener in enumerate(listeners):
+            while index in empty and self._accept_one(listener):
+                pass
             listener.close()
 
     def _accept(self) -> None:
@@ -89,5 +97,5 @@ class Acceptor:
             logs.error("accept failed", error=name, cure="raise LimitNOFILE or lower max_conn")
 
     def _resume(self) -> None:
-        if all(listener.fileno() >= 0 for listener in self._listeners.values()):
+        if self._listeners:
             self.start()

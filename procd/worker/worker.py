@@ -51,7 +51,6 @@ class Worker:
         self.host.listen_to_master(self._obey)
         channel.send("ready")
         await self._drains.wait()
-        self._acceptor.close()
         await self._drain()
         await self.host.stop()
         return 0
@@ -66,12 +65,13 @@ class Worker:
         elif packet.kind == "drain":
             self._deadline = float(str(packet.body.get("deadline", 0)))
             self._closes_idle = bool(packet.body.get("close_idle"))
-            self._acceptor.stop()
+            empty = packet.body.get("empty")
+            self._acceptor.close(empty if isinstance(empty, list) else [])
             self.context.channel.send("shut")
             self._drains.set()
             self.host.changed.set()
         elif packet.kind == "log":
-            logs.reopened(packet.fds)
+            logs.ordered(packet.body.get("level"), packet.fds)
 
     # Connections
 

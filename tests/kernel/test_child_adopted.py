@@ -23,6 +23,7 @@ from procd.master.loop import Loop
 from procd.master.process import Death, Process
 from procd.master.processes import Processes
 from procd.spawn import child
+from procd.spawn.child import Birth
 from procd.spawn.context import Origin
 from procd.spawn.forkserver import serve
 from tests.kernel.forked import forked, outcome
@@ -83,7 +84,7 @@ def test_what_a_template_forks_is_the_masters_own_child_and_announced() -> None:
             channel.send("i am", {"pid": os.getpid()})
             return 7 if os.getppid() == master else 8
 
-        child.fork_for_master(body, (), channel, master)
+        child.fork_for_master([Birth(body, channel, ())], master)
 
     said, reaped = eval(outcome(as_template(order)))  # noqa: S307 - repr of our own
     pid = said[0][1]
@@ -94,18 +95,34 @@ def test_what_a_template_forks_is_the_masters_own_child_and_announced() -> None:
 def test_a_pid_is_known_before_its_process_can_be_reaped() -> None:
     def order(master: int, channel: Channel) -> None:
         for _ in range(25):
-            child.fork_for_master(lambda: 7, (), channel, master)
+            child.fork_for_master([Birth(lambda: 7, channel, ())], master)
 
     said, reaped = eval(outcome(as_template(order)))  # noqa: S307 - repr of our own
     assert {str(pid) for _, pid in said} | {"template"} == set(reaped)
     assert len(reaped) == 26
 
 
+def test_several_at_once_are_each_the_masters_own_and_hold_nothing_of_each_other() -> None:
+    def order(master: int, channel: Channel) -> None:
+        fds = [os.open("/dev/null", os.O_RDONLY) for _ in range(3)]
+
+        def birth(number: int) -> Birth:
+            others = [fd for fd in fds if fd != fds[number]]
+            body = lambda: 10 * sum(map(is_open, fds)) + is_open(fds[number])  # noqa: E731 - a line
+            return Birth(body, channel, others)
+
+        child.fork_for_master([birth(number) for number in range(3)], master)
+
+    said, reaped = eval(outcome(as_template(order)))  # noqa: S307 - repr of our own
+    assert [kind for kind, _ in said] == ["forked"] * 3
+    assert reaped == {"template": 3, **{str(pid): 11 for _, pid in said}}
+
+
 def test_one_that_nobody_adopts_leaves_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "ADOPTION_SECONDS", 0.05)
 
     def order(_master: int, channel: Channel) -> None:
-        child.fork_for_master(lambda: 0, (), channel, 1)  # not its master
+        child.fork_for_master([Birth(lambda: 0, channel, ())], 1)  # not its master
 
     said, reaped = eval(outcome(as_template(order)))  # noqa: S307 - repr of our own
     assert reaped[str(said[0][1])] == child.SOFTWARE_ERROR
@@ -117,7 +134,7 @@ def test_of_a_template_only_what_is_named_is_closed() -> None:
     def order(master: int, channel: Channel) -> None:
         apps, own = os.open("/dev/null", os.O_RDONLY), os.open("/dev/null", os.O_RDONLY)
         body = lambda: 10 * is_open(apps) + is_open(own)  # noqa: E731 - a line
-        child.fork_for_master(body, {own}, channel, master)
+        child.fork_for_master([Birth(body, channel, {own})], master)
 
     said, reaped = eval(outcome(as_template(order)))  # noqa: S307 - repr of our own
     assert reaped[str(said[0][1])] == 10
@@ -133,14 +150,14 @@ def test_a_fork_that_is_refused_costs_its_order_and_not_the_template() -> None:
         ours, theirs = Channel.pair()
         heard: list[str] = []
 
-        def fork(packet: Packet) -> None:
-            heard.append(packet.kind)
-            child.fork_for_master(lambda: 0, (), theirs, os.getpid())
+        def fork(packets: list[Packet]) -> None:
+            heard.extend(packet.kind for packet in packets)
+            child.fork_for_master([Birth(lambda: 0, theirs, ())], os.getpid())
 
         for kind in ("fork", "next"):
             ours.send(kind)
         ours.close()
-        commands = {"fork": fork, "next": lambda packet: heard.append(packet.kind)}
+        commands = {"fork": fork, "next": lambda packets: heard.append(packets[0].kind)}
         return serve(theirs, commands), heard
 
     assert outcome(template) == repr((0, ["fork", "next"]))
@@ -153,7 +170,7 @@ def test_where_only_the_second_fork_is_refused_the_channel_ends() -> None:
         forks = [os.fork]
         later = lambda: forks.pop()() if forks else refuse()  # noqa: E731 - a line
         pytest.MonkeyPatch().setattr("procd.spawn.child.os_fork", later)
-        child.fork_for_master(lambda: 0, (), channel, master)
+        child.fork_for_master([Birth(lambda: 0, channel, ())], master)
 
     assert outcome(as_template(order)) == repr(([], {"template": 3}))
 
@@ -161,7 +178,7 @@ def test_where_only_the_second_fork_is_refused_the_channel_ends() -> None:
 def test_an_app_that_ignores_sigchld_can_be_forked_from() -> None:
     def order(master: int, channel: Channel) -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        child.fork_for_master(lambda: 7, (), channel, master)
+        child.fork_for_master([Birth(lambda: 7, channel, ())], master)
 
     _, reaped = eval(outcome(as_template(order)))  # noqa: S307 - repr of our own
     assert sorted(reaped.values()) == [3, 7]

@@ -63,7 +63,7 @@ def test_save_makes_the_fd_readable_and_names_the_file(app: Path, watch: Watch) 
     (app / "app.py").write_text("x = 2\n")
 
     assert select.select([watcher.fd], [], [], 0)[0]
-    assert watcher.read() == Changes(candidates=frozenset({str(app / "app.py")}))
+    assert watcher.read() == Changes(candidates=frozenset({str(app / "app.py")}), is_whole=True)
     assert not select.select([watcher.fd], [], [], 0)[0]
 
 

@@ -79,7 +79,7 @@ def test_file_outside_of_every_root_counts_by_its_glob(tmp_path: Path) -> None:
 
     config.write_text("app: app:server\n")
 
-    assert watcher.read() == Changes(candidates=frozenset({str(config)}))
+    assert watcher.read() == Changes(candidates=frozenset({str(config)}), is_whole=True)
     watcher.close()
 
 

@@ -35,7 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("worker.worker", "taskworker.taskworker"),
     ("spawn.template", "spawn.forkserver"),
     ("spawn.base",),
-    ("master.lifecycle", "master.reload"),
+    ("master.lifecycle", "master.reload", "master.backoff"),
     ("service.record", "service.sdnotify"),
     ("master.*",),
     ("service.*",),
@@ -70,7 +70,7 @@ FORKERS = ("spawn.child",)
 CORE = (
     *("ipc.words", "ipc.layout", "ipc.arena", "ipc.arenafile", "tasks.dispatcher"),
     *("master.lifecycle", "master.reload", "master.loop"),
-    *("spawn.template", "worker.*", "taskworker.*"),
+    *("spawn.template", "worker.worker", "worker.connection", "worker.acceptor", "taskworker.*"),
 )
 MAX_CORE_LINES = 2_500
 MAX_FILE_LINES = 320  # about 300

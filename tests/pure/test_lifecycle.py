@@ -8,15 +8,13 @@ from math import inf
 import pytest
 
 from procd.ipc.scoreboard import Role
+from procd.master.backoff import FIRST_DELAY, MAX_DELAY, STEADY_SECONDS, Backoff
 from procd.master.lifecycle import (
-    FIRST_DELAY,
     GOING,
     KILL_MARGIN,
-    MAX_DELAY,
-    STEADY_SECONDS,
+    ORDERED_AHEAD,
     TRANSITIONS,
     Action,
-    Backoff,
     Call,
     Event,
     Fork,
@@ -29,6 +27,7 @@ from procd.master.lifecycle import (
     State,
     Stop,
     Want,
+    base_seat,
     forked_from,
     next_deadline,
     plan,
@@ -93,7 +92,7 @@ def test_nothing_that_a_leaving_process_says_brings_it_back() -> None:
 
 
 def test_everything_is_forked_in_its_turn() -> None:
-    """First the base, by the ready base the template, by the ready template the rest."""
+    """First the base, by the ready base the template, by the one that imports the rest."""
     world = World(worker=2, task=1)
     world.begin()
     assert world.actions() == [Fork(BASE)]
@@ -102,8 +101,6 @@ def test_everything_is_forked_in_its_turn() -> None:
     world.go_on(1)
     assert world.actions() == [Fork(template())]
     world.go_on(2)
-    assert world.actions() == []
-    world.go_on(2)
     assert world.actions() == [
         Fork(worker(0)),
         Fork(worker(1)),
@@ -111,11 +108,18 @@ def test_everything_is_forked_in_its_turn() -> None:
     ]
 
 
+def test_of_a_template_that_still_imports_only_so_many_are_ordered() -> None:
+    imports = [forkers()[0], row(1, template(), S.BOOTING)]
+    many = share(count=ORDERED_AHEAD + 3)
+    assert planned(imports, many) == [Fork(worker(number)) for number in range(ORDERED_AHEAD)]
+    assert len(planned(forkers(1), many)) == ORDERED_AHEAD + 3
+
+
 def test_each_process_is_a_fork_of_its_own_generations_template() -> None:
-    assert forked_from(BASE) is None
-    assert forked_from(template(3)) == BASE
-    assert forked_from(worker(1, 3)) == forked_from(Seat(Role.TASK, 1, 3)) == template(3)
-    assert planned([*forkers(1), row(1, template(2), S.BOOTING)], share(2)) == [Kill(91)]
+    assert forked_from(BASE, 0) is None
+    assert forked_from(template(3), 7) == base_seat(7)
+    assert forked_from(worker(1, 3), 0) == forked_from(Seat(Role.TASK, 1, 3), 0) == template(3)
+    assert planned([*forkers(1), row(1, template(2), S.FORKING)], share(2)) == [Kill(91)]
 
 
 def test_the_wanted_seats_are_filled_and_no_others() -> None:
@@ -301,7 +305,7 @@ def test_the_nearest_of_all_deadlines_is_next() -> None:
 
 
 def test_a_seat_whose_template_is_not_ready_wakes_nobody() -> None:
-    rows = [forkers(1)[0], row(1, template(), S.BOOTING, NOW + 30)]
+    rows = [forkers(1)[0], row(1, template(), S.FORKING, NOW + 30)]
     assert due(rows, share(), held={worker(0): Backoff(3, NOW + 1)}) == NOW + 30
 
 

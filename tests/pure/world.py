@@ -6,12 +6,12 @@ from dataclasses import replace
 from math import inf
 
 from procd.ipc.scoreboard import Role
+from procd.master.backoff import Backoff
 from procd.master.lifecycle import (
     GOING,
     SEATED,
     UP,
     Action,
-    Backoff,
     Call,
     Event,
     Fork,

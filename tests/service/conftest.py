@@ -52,6 +52,16 @@ def serve(make: Serve) -> Serve:
 
 
 @pytest.fixture
+def begin(serve: Serve) -> Serve:
+    """Services whose config is edited; the first argument is by which way: watch, reload."""
+
+    def start(way: str, **config: Any) -> Service:
+        return serve(watch_file=way == "watch", task_worker_num=1, **config)
+
+    return start
+
+
+@pytest.fixture
 def service(serve: Serve) -> Service:
     """A service as most tests want it: apps/repl.py, two workers, two task workers."""
     return serve()

@@ -1,0 +1,59 @@
+"""What the master knows of one generation, and of how the last attempt at one went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from procd.config.schema import Config
+from procd.master.asked import Ended
+
+
+@dataclass(slots=True)
+class Generation:
+    """What is known of one generation."""
+
+    config: Config
+    causes: tuple[str, ...]
+    sources: dict[str, str] = field(default_factory=dict)  # path → sha256 hex
+    import_seconds: float = 0.0
+    has_template: bool = False  # had one: the next is born from its manifest
+    unfit: str = ""  # why nothing can be forked from a process that has imported it
+    is_looked_at: bool = False  # its base has compared what it preloaded with the disk
+    boots: int = 1  # attempts at it; more than one if more was saved meanwhile
+
+
+@dataclass(slots=True)
+class Last:
+    """The last reload, as `status` tells it."""
+
+    state: str = "booting"
+    seconds: float | None = None
+    error: str | None = None
+    cause: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The generation that boots, as the watch asks for it."""
+
+    sources: Mapping[str, str]
+    is_read: bool  # the app's import is over
+    has_failed: bool
+
+
+class Around(Protocol):
+    """Whom Generations tells and asks."""
+
+    def config_is_read(self) -> None:
+        """The config is about to be read again."""
+
+    def will_boot(self, config: Config) -> None:
+        """A generation of this config is about to boot."""
+
+    def attempted(self, ended: Ended) -> None:
+        """An attempt is over."""
+
+    def is_settled(self) -> bool:
+        """Tell whether what boots is, as far as is known, what the disk holds."""

@@ -1,0 +1,182 @@
+"""Which base there should be: bases.py alone, and lifecycle's plan with two of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from procd.config.schema import Config
+from procd.ipc.scoreboard import Role
+from procd.master.bases import COLD, Bases, Recipe
+from procd.master.lifecycle import (
+    Fork,
+    Kill,
+    Row,
+    Seat,
+    Share,
+    State,
+    Want,
+    base_seat,
+    forked_from,
+    plan,
+)
+from tests.pure.configs import loaded
+from tests.pure.world import BASE, row
+
+NOW = 100.0
+S = State
+NUMPY = {"numpy": "/lib/numpy/__init__.py", "numpy.linalg": "/lib/numpy/linalg.py"}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return loaded(tmp_path, "")
+
+
+def warm(config: Config) -> Bases:
+    bases = Bases(config)
+    bases.learn(NUMPY)
+    bases.settle(config)
+    bases.became_ready(1)
+    assert bases.take_over()
+    return bases
+
+
+def test_the_first_base_is_cold_and_a_warm_one_is_made_beside_it(config: Config) -> None:
+    bases = Bases(config)
+    assert bases.recipe(0) == COLD
+    bases.settle(config)
+    assert (bases.number, bases.next_number) == (0, None)  # nothing is known to be wanted
+    bases.learn(NUMPY)
+    bases.settle(config)
+    assert (bases.number, bases.next_number) == (0, 1)
+    assert bases.recipe(1) == Recipe(NUMPY, {})
+    took_over = [bases.take_over()]  # it still imports
+    bases.became_ready(1)
+    took_over += [bases.take_over(), bases.take_over()]
+    assert took_over == [False, True, False]
+    assert (bases.number, bases.next_number, bases.is_warm) == (1, None, True)
+
+
+def test_modules_that_a_person_names_are_there_from_the_start(tmp_path: Path) -> None:
+    bases = Bases(loaded(tmp_path, "preload: [json, decimal]"))
+    assert bases.recipe(0).modules == {"json": None, "decimal": None}
+    assert bases.is_warm
+
+
+def test_preload_off_stays_cold(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "preload: off")
+    bases = Bases(config)
+    bases.learn(NUMPY)
+    bases.settle(config)
+    assert (bases.next_number, bases.is_warm, bases.preloaded) == (None, True, 0)
+
+
+def test_what_is_imported_later_makes_another_one(config: Config) -> None:
+    bases = warm(config)
+    bases.settle(config)
+    assert (bases.number, bases.next_number) == (1, None)
+    bases.learn({"pandas": "/lib/pandas.py"})
+    bases.settle(config)
+    assert bases.next_number == 2
+    assert list(bases.recipe(2).modules) == [*NUMPY, "pandas"]
+
+
+def test_another_environment_begins_cold_and_is_warmed_anew(config: Config) -> None:
+    bases = warm(config)
+    edited = replace(config, env={"OMP_NUM_THREADS": "1"})
+    bases.begin(edited)
+    assert (bases.number, bases.recipe(bases.number)) == (2, COLD)
+    bases.settle(edited)
+    assert bases.recipe(3) == Recipe(NUMPY, {"OMP_NUM_THREADS": "1"})
+
+
+def test_one_that_warms_in_another_environment_never_takes_over(config: Config) -> None:
+    bases = Bases(config)
+    bases.learn(NUMPY)
+    bases.settle(config)
+    bases.begin(replace(config, env={"A": "1"}))
+    bases.became_ready(1)
+    assert not bases.take_over()
+    assert bases.recipe(bases.number) == COLD
+
+
+def test_a_package_that_is_unfit_to_fork_is_left_out_with_all_of_its_modules(
+    config: Config,
+) -> None:
+    bases = Bases(config)
+    bases.learn({**NUMPY, "grpc": "/lib/grpc/__init__.py", "grpc._channel": "/lib/grpc/c.py"})
+    bases.settle(config)
+    bases.is_unfit(1, "grpc._channel", "grpc._cython opened 2 threads")
+    assert bases.recipe(2).modules == NUMPY
+    assert bases.next_number == 2
+    assert bases.left_out == {"grpc": "grpc._cython opened 2 threads"}
+
+
+def test_one_that_dies_while_it_warms_is_not_tried_again_until_more_is_known(
+    config: Config,
+) -> None:
+    bases = Bases(config)
+    bases.learn(NUMPY)
+    bases.settle(config)
+    bases.died(1, was_ready=False)
+    bases.settle(config)
+    assert (bases.number, bases.next_number) == (0, None)
+    bases.learn({"pandas": "/lib/pandas.py"})
+    bases.settle(config)
+    assert bases.next_number == 2
+
+
+def test_a_warm_one_that_dies_is_replaced_by_a_cold_one_at_once(config: Config) -> None:
+    bases = warm(config)
+    bases.died(1, was_ready=True)
+    assert (bases.number, bases.recipe(1)) == (1, COLD)
+    bases.settle(config)
+    assert bases.recipe(2) == Recipe(NUMPY, {})
+
+
+def test_the_death_of_one_that_has_been_replaced_changes_nothing(config: Config) -> None:
+    bases = warm(config)
+    bases.died(0, was_ready=True)
+    assert (bases.number, bases.recipe(1).modules) == (1, NUMPY)
+
+
+# ---------------------------------------------------------------- the plan
+
+
+def template(generation: int = 1) -> Seat:
+    return Seat(Role.TEMPLATE, 0, generation)
+
+
+def worker(number: int, generation: int = 1) -> Seat:
+    return Seat(Role.WORKER, number, generation)
+
+
+def share(generation: int = 1, *, serves: bool = True) -> Share:
+    return Share(Role.WORKER, generation, 1, serves)
+
+
+def forkers(*generations: int) -> list[Row]:
+    """A ready base and ready templates, in rows from 90 on."""
+    seats = [BASE, *(template(generation) for generation in generations)]
+    return [row(90 + index, seat, S.READY) for index, seat in enumerate(seats)]
+
+
+def test_a_base_that_warms_stands_beside_the_one_that_forks() -> None:
+    want = Want((share(),), base=0, next_base=1)
+    serving = [*forkers(1), row(1, worker(0), S.SERVING)]
+    assert plan(serving, want, {}, NOW) == [Fork(base_seat(1))]
+    both = [*serving, row(2, base_seat(1), S.READY)]
+    assert plan(both, want, {}, NOW) == []
+    # The template of a new generation is forked from the one that forks, warm or not.
+    coming = Want((share(), share(2, serves=False)), base=0, next_base=1)
+    assert forked_from(template(2), coming.base) == BASE
+    assert plan(both, Want((share(),), base=1), {}, NOW) == [Kill(90)]
+
+
+def test_while_a_new_base_boots_nothing_is_forked_from_the_old_one() -> None:
+    table = [*forkers(1), row(1, worker(0), S.SERVING), row(2, base_seat(1), S.BOOTING)]
+    want = Want((share(), share(2, serves=False)), base=1)
+    assert plan(table, want, {}, NOW) == [Kill(90)]
