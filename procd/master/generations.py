@@ -161,6 +161,8 @@ class Generations:
         self.config = self._coming = edit.new
         if edit.live:
             self._applying = Applying(edit, causes, now, now + edit.new.boot_timeout)
+        else:
+            logs.info("config unchanged", cause=",".join(causes))
         if not edit.live or self._settled.state == "refused":
             self.last = self._settled
         self._on_change(Ended.APPLIED)
@@ -298,9 +300,7 @@ class Generations:
         row = death.process.row
         if row.state is State.KILLED or row.seat.role is Role.BASE:
             return
-        who = "the app's import" if row.seat.role is Role.TEMPLATE else f"a {_name(row.seat.role)}"
-        reason = death.process.error or f"{who} ended with {death.how} before it was ready"
-        self.reload = self.reload.fail(row.seat.generation, reason)
+        self.reload = self.reload.fail(row.seat.generation, death.reason)
 
     def due(self) -> list[float]:
         times = [self._reader.deadline or inf, self._closing.due]
@@ -314,7 +314,3 @@ class Generations:
         """Change the counts live."""
         self.counts = counts
         self._coming_counts = counts
-
-
-def _name(role: Role) -> str:
-    return {Role.WORKER: "worker", Role.TASK: "task worker"}.get(role, role.name.lower())

@@ -23,6 +23,7 @@ from procd import logs
 from procd.config import change
 from procd.config.schema import Config, Listen
 from procd.errors import StartFailed
+from procd.ipc.channel import MAX_FDS
 from procd.master import listeners
 from procd.master.listeners import Listener
 
@@ -40,6 +41,7 @@ class Listening:
 
     def open(self, listens: Sequence[Listen], backlog: int) -> None:
         """Bind all of a start; raises StartFailed, and then close() closes the first of them."""
+        _check_number(listens)
         for listen in listens:
             self.serving.append(listeners.bind(listen, backlog))
 
@@ -50,6 +52,7 @@ class Listening:
         """
         if self._is_closed:
             raise StartFailed("the service is stopping")
+        _check_number(config.listen)
         found: list[Listener] = []
         pairs = change.paired([one.listen for one in self.serving], config.listen)
         going = [one for index, one in enumerate(self.serving) if index not in pairs]
@@ -144,3 +147,9 @@ class Listening:
         for listener in (*self.serving, *self._added, *self._leaving):
             listener.close()
         self.serving, self._added, self._leaving, self._of = [], [], [], {}
+
+
+def _check_number(listens: Sequence[Listen]) -> None:
+    limit = MAX_FDS - 1  # a worker gets them in one message, with its channel
+    if len(listens) > limit:
+        raise StartFailed(f"cannot listen on {len(listens)} addresses: {limit} at most")

@@ -7,6 +7,7 @@ import signal
 from dataclasses import dataclass
 
 from procd.ipc.channel import Channel
+from procd.ipc.scoreboard import Role
 from procd.ipc.scoreboard import Seat as Sitting
 from procd.master.lifecycle import Row
 
@@ -30,6 +31,13 @@ class Death:
     process: Process
     sitting: Sitting
     how: str  # "exit status 3", "SIGKILL"
+
+    @property
+    def reason(self) -> str:
+        """Why its generation did not come up, in its own words if it had any."""
+        who = {Role.TEMPLATE: "the app's import", Role.TASK: "a task worker"}
+        name = who.get(self.process.row.seat.role, "a worker")
+        return self.process.error or f"{name} ended with {self.how} before it was ready"
 
 
 def describe(status: int) -> str:
