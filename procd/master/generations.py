@@ -21,7 +21,7 @@ from procd.ipc.channel import Packet
 from procd.ipc.scoreboard import Role
 from procd.master.applying import Applying, edited, missing
 from procd.master.asked import Asked, Ended, Outcome, Request
-from procd.master.closing import Closing
+from procd.master.closing import Closing, give_rest
 from procd.master.configreader import ConfigReader
 from procd.master.lifecycle import UP, State, Want, draining_generations
 from procd.master.listening import Listening
@@ -263,7 +263,9 @@ class Generations:
         """Answer once no old worker accepts any more."""
         answer = self._closing.over(self._processes.table, now)
         if answer is not None:
-            self._listening.close_leaving(self.reload.serving[Role.WORKER])
+            worker_generation = self.reload.serving[Role.WORKER]
+            give_rest(self._listening.waiting(), self._processes, worker_generation)
+            self._listening.close_leaving(worker_generation)
             self.asked.tell(answer)
 
     def _refuse_config(self, why: str, causes: tuple[str, ...]) -> None:

@@ -8,7 +8,8 @@ the new generation has taken over, and loses nobody on its way, by this order:
 2. each old worker accepts to the last what the kernel had taken, and only then closes its
    own descriptor: whoever closes last resets what is still in the backlog, and by then
    nothing is;
-3. the master closes it when they have said so.
+3. when they have said so, or have not in time, the master closes it; if somebody still waits
+   (an old worker died or is stuck) a new worker is given it for that moment.
 
 An added one may want the port of a removed one (tcp://0.0.0.0:80 in the place of
 tcp://127.0.0.1:80). The two share it, and the added one listens only at the switch: until
@@ -17,6 +18,7 @@ then the kernel would hand it clients that nobody serves.
 
 from __future__ import annotations
 
+import select
 from collections.abc import Mapping, Sequence
 
 from procd import logs
@@ -133,6 +135,13 @@ class Listening:
         """Return which of that generation's listeners, by index, are to be emptied now."""
         mine = self.of(generation)
         return [index for index, listener in enumerate(mine) if listener in self._leaving]
+
+    def waiting(self) -> list[int]:
+        """Return the descriptors of removed ones in whose backlog somebody waits."""
+        poll = select.poll()
+        for listener in self._leaving:
+            poll.register(listener.socket, select.POLLIN)
+        return [fd for fd, _ in poll.poll(0)]
 
     def close_leaving(self, generation: int) -> None:
         """No worker accepts on the removed ones any more; only *generation* has listeners."""
