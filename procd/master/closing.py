@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 
+from procd.ipc.scoreboard import Role
 from procd.master.asked import Outcome
+from procd.master.lifecycle import State
 from procd.master.process import Process
+from procd.master.processes import Processes
 from procd.master.reload import ACK_SECONDS
 
 
@@ -38,3 +41,16 @@ class Closing:
         answer, self._answer = self._answer, None
         self._processes, self.due = [], inf
         return answer
+
+
+def give_rest(fds: Sequence[int], processes: Processes, generation: int) -> None:
+    """Let a worker of *generation* accept what nobody has, on listeners that are to be closed.
+
+    The old workers should have; who died or is stuck has not. The message itself holds the
+    listeners open until it is read.
+    """
+    for process in processes.table.values() if fds else ():
+        row = process.row
+        is_theirs = row.seat.role is Role.WORKER and row.seat.generation == generation
+        if is_theirs and row.state is State.SERVING and processes.send(process, "rest", {}, fds):
+            return

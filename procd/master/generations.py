@@ -19,7 +19,7 @@ from procd.ipc.scoreboard import Role
 from procd.master.applying import Applying, edited, missing
 from procd.master.asked import Asked, Ended, Outcome, Request
 from procd.master.booting import Booting
-from procd.master.closing import Closing
+from procd.master.closing import Closing, give_rest
 from procd.master.configreader import ConfigReader
 from procd.master.generation import Around, Generation, Last, Trial
 from procd.master.lifecycle import UP, State, Want, draining_generations
@@ -142,6 +142,8 @@ class Generations:
         self.config = self._coming = edit.new
         if edit.live:
             self._applying = Applying(edit, causes, now, now + edit.new.boot_timeout)
+        else:
+            logs.info("config unchanged", cause=",".join(causes))
         if not edit.live or self._settled.state == "refused":
             self.last = self._settled
         self._around.attempted(Ended.APPLIED)
@@ -261,7 +263,9 @@ class Generations:
         """Answer once no old worker accepts any more."""
         answer = self._closing.over(self._processes.table, now)
         if answer is not None:
-            self._listening.close_leaving(self.reload.serving[Role.WORKER])
+            worker_generation = self.reload.serving[Role.WORKER]
+            give_rest(self._listening.waiting(), self._processes, worker_generation)
+            self._listening.close_leaving(worker_generation)
             self.asked.tell(answer)
 
     def _refuse_config(self, why: str, causes: tuple[str, ...]) -> None:

@@ -8,7 +8,8 @@ the new generation has taken over, and loses nobody on its way, by this order:
 2. each old worker accepts to the last what the kernel had taken, and only then closes its
    own descriptor: whoever closes last resets what is still in the backlog, and by then
    nothing is;
-3. the master closes it when they have said so.
+3. when they have said so, or have not in time, the master closes it; if somebody still waits
+   (an old worker died or is stuck) a new worker is given it for that moment.
 
 An added one may want the port of a removed one (tcp://0.0.0.0:80 in the place of
 tcp://127.0.0.1:80). The two share it, and the added one listens only at the switch: until
@@ -17,12 +18,14 @@ then the kernel would hand it clients that nobody serves.
 
 from __future__ import annotations
 
+import select
 from collections.abc import Mapping, Sequence
 
 from procd import logs
 from procd.config import change
 from procd.config.schema import Config, Listen
 from procd.errors import StartFailed
+from procd.ipc.channel import MAX_FDS
 from procd.master import listeners
 from procd.master.listeners import Listener
 
@@ -40,6 +43,7 @@ class Listening:
 
     def open(self, listens: Sequence[Listen], backlog: int) -> None:
         """Bind all of a start; raises StartFailed, and then close() closes the first of them."""
+        _check_number(listens)
         for listen in listens:
             self.serving.append(listeners.bind(listen, backlog))
 
@@ -50,6 +54,7 @@ class Listening:
         """
         if self._is_closed:
             raise StartFailed("the service is stopping")
+        _check_number(config.listen)
         found: list[Listener] = []
         pairs = change.paired([one.listen for one in self.serving], config.listen)
         going = [one for index, one in enumerate(self.serving) if index not in pairs]
@@ -131,6 +136,13 @@ class Listening:
         mine = self.of(generation)
         return [index for index, listener in enumerate(mine) if listener in self._leaving]
 
+    def waiting(self) -> list[int]:
+        """Return the descriptors of removed ones in whose backlog somebody waits."""
+        poll = select.poll()
+        for listener in self._leaving:
+            poll.register(listener.socket, select.POLLIN)
+        return [fd for fd, _ in poll.poll(0)]
+
     def close_leaving(self, generation: int) -> None:
         """No worker accepts on the removed ones any more; only *generation* has listeners."""
         for listener in self._leaving:
@@ -144,3 +156,9 @@ class Listening:
         for listener in (*self.serving, *self._added, *self._leaving):
             listener.close()
         self.serving, self._added, self._leaving, self._of = [], [], [], {}
+
+
+def _check_number(listens: Sequence[Listen]) -> None:
+    limit = MAX_FDS - 1  # a worker gets them in one message, with its channel
+    if len(listens) > limit:
+        raise StartFailed(f"cannot listen on {len(listens)} addresses: {limit} at most")

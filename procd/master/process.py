@@ -34,13 +34,10 @@ class Death:
 
     @property
     def reason(self) -> str:
-        """Say why its generation cannot serve, if it died before it was ready."""
-        who = {
-            Role.TEMPLATE: "the app's import",
-            Role.WORKER: "a worker",
-            Role.TASK: "a task worker",
-        }.get(self.sitting.role, "a process")
-        return self.process.error or f"{who} ended with {self.how} before it was ready"
+        """Why its generation did not come up, in its own words if it had any."""
+        who = {Role.TEMPLATE: "the app's import", Role.TASK: "a task worker"}
+        name = who.get(self.process.row.seat.role, "a worker")
+        return self.process.error or f"{name} ended with {self.how} before it was ready"
 
 
 def describe(status: int) -> str:

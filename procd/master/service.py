@@ -73,7 +73,7 @@ class Service:
         body: dict[str, object] = {
             "deadline": process.row.deadline,
             "close_idle": self.stopping.is_asked,
-            "empty": self.listening.leaving(process.row.seat.generation),
+            "leaving": self.listening.leaving(process.row.seat.generation),
         }
         self.processes.send(process, "drain", body)
 

@@ -51,18 +51,22 @@ class Acceptor:
             self._epoll.close()
             self._epoll = None
 
-    def close(self, empty: Collection[object] = ()) -> None:
-        """Let the listeners go; first accept what those at the indices *empty* still hold.
-
-        They leave the service: what is in their backlog when the last descriptor of them closes
-        is reset, so everybody empties them before he closes. There is room for these last ones.
-        """
+    def close(self, leaving: Collection[object] = ()) -> None:
+        """Let the listeners go; those at the indices *leaving* are to be emptied first."""
         self.stop()
         listeners, self._listeners = list(self._listeners.values()), {}
         for index, listener in enumerate(listeners):
-            while index in empty and self._accept_one(listener):
-                pass
+            if index in leaving:
+                self.empty(listener)
             listener.close()
+
+    def empty(self, listener: socket.socket) -> None:
+        """Accept all that a listener holds which leaves the service, room or not.
+
+        What is in its backlog when its last descriptor closes is reset: empty before closing.
+        """
+        while self._accept_one(listener):
+            pass
 
     def _accept(self) -> None:
         if self._epoll is None:

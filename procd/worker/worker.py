@@ -65,11 +65,15 @@ class Worker:
         elif packet.kind == "drain":
             self._deadline = float(str(packet.body.get("deadline", 0)))
             self._closes_idle = bool(packet.body.get("close_idle"))
-            empty = packet.body.get("empty")
-            self._acceptor.close(empty if isinstance(empty, list) else [])
+            leaving = packet.body.get("leaving")
+            self._acceptor.close(leaving if isinstance(leaving, list) else [])
             self.context.channel.send("shut")
             self._drains.set()
             self.host.changed.set()
+        elif packet.kind == "rest":  # of listeners that the old workers did not empty
+            for fd in packet.fds:
+                with socket.socket(fileno=fd) as listener:
+                    self._acceptor.empty(listener)
         elif packet.kind == "log":
             logs.ordered(packet.body.get("level"), packet.fds)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 
 import pytest
 
+from tests.service.conftest import Serve
 from tests.service.edits import BOTH_WAYS, Begin, apply, free_port, loaded, refuse, restore, serves
 
 LEVEL = "__import__('logging').getLogger('procd').level"
@@ -115,9 +117,9 @@ def test_comment_is_no_new_generation(begin: Begin) -> None:
     service = begin("watch")
     before = service.seats()
     service.config_path.write_text("# hello\n" + service.config_path.read_text())
-    service.wait_for(lambda: service.status()["reload"]["cause"] == ["start"], 5)
-    apply(service, "watch", lambda: True, max_draining=2)  # only then is the first one over
+    service.wait_for(lambda: "config unchanged" in service.log(), 5)
     assert service.seats() == before
+    assert service.status()["reload"]["cause"] == ["start"]
     assert service.status()["generation"] == 1
 
 
@@ -249,6 +251,40 @@ def test_edit_with_bad_code_is_refused_as_a_whole(begin: Begin) -> None:
         assert f"listen + tcp://127.0.0.1:{port}" in service.reload().stdout
     assert len(service.pids("worker")) == 3
     assert serves(("127.0.0.1", port))
+
+
+def test_edit_that_is_in_effect_at_once_does_not_wait_for_good_code(begin: Begin) -> None:
+    service = begin("watch")
+    service.edit("import ast\n", "import ast\nimport no_such_module\n")
+    service.wait_for(lambda: service.status()["reload"]["state"] == "refused", 10)
+    apply(service, "watch", lambda: len(service.pids("worker")) == 3, worker_num=3)
+    assert service.status()["reload"]["state"] == "refused"
+    assert "no_such_module" in (service.status()["reload"]["error"] or "")
+    service.edit("import no_such_module\n", "")
+    service.wait_for(lambda: service.status()["reload"]["state"] == "ok", 10)
+    assert len(service.pids("worker")) == 3
+
+
+def test_systemd_is_told_of_a_refusal_and_of_its_end(make: Serve) -> None:
+    service = make(watch_file=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.settimeout(10)
+        systemd.bind(str(service.root / "notify"))
+        service.extra_environment["NOTIFY_SOCKET"] = str(service.root / "notify")
+
+        def told(words: str) -> str:
+            while words not in (text := systemd.recv(4096).decode()):
+                pass
+            return text
+
+        service.start_foreground()
+        told("READY=1")
+        good = service.config_path.read_text()
+        service.config_path.write_text(good + "wroker_num: 3\n")
+        assert "did you mean worker_num" in told("READY=1")
+        service.config_path.write_text(good)
+        assert told("READY=1").endswith("STATUS=generation 1 serves")
+    (service.root / "notify").unlink()
 
 
 # ---------------------------------------------------------------- what stays over an edit

@@ -182,6 +182,23 @@ def test_all_that_wait_in_the_backlog_of_a_removed_listener_are_answered(begin: 
     assert all(is_refused(address) for address in addresses)
 
 
+def test_what_a_stuck_worker_leaves_of_a_removed_listener_a_new_one_answers(begin: Begin) -> None:
+    port = free_port()
+    service = begin("reload", worker_num=1, listen=[KEPT, f"tcp://127.0.0.1:{port}"])
+    with ExitStack() as stack:
+        stuck = stack.enter_context(service.connect())
+        stuck.post("note('in') or blocking(4)")
+        service.wait_for(lambda: service.ledger("in"), 5)
+        waiting = [stack.enter_context(Client(("127.0.0.1", port))) for _ in range(20)]
+        service.configure(listen=[KEPT])
+        service.reload()
+        for client in waiting:
+            client.post("server.generation")
+        assert {client.read_answer(3) for client in waiting} == {2}
+        assert stuck.read_answer()["generation"] == 1
+    service.wait_for(lambda: is_refused(("127.0.0.1", port)), 5)
+
+
 class Crowd(threading.Thread):
     """Connects and asks, again and again, until the listener is gone."""
 
