@@ -8,7 +8,7 @@ from procd import logs
 from procd.errors import StartFailed
 from procd.ipc.channel import Packet
 from procd.ipc.scoreboard import Role
-from procd.master import status
+from procd.master import heirs, status
 from procd.master.generations import BOTH
 from procd.master.lifecycle import GOING, SEATED, Backoff, Event, Row, State
 from procd.master.process import Death, Process
@@ -42,15 +42,22 @@ class Events:
                 service.processes.retire(process)
             case "shut":
                 process.is_shut = True
+            case "heir" if state is State.DRAINING:
+                heirs.answer(service, process)
             case "queue is gone":
                 service.recovery.queue_is_missed(time.monotonic())
-            case "hashed":
-                service.watching.hashed(packet)
-            case "suspects":
-                paths = packet.body.get("paths")
-                service.watching.suspect([str(p) for p in paths] if isinstance(paths, list) else [])
+            case "hashed" | "suspects":
+                self._heard_of_files(packet)
             case "sources":
                 self._imported(process.row.seat.generation)
+
+    def _heard_of_files(self, packet: Packet) -> None:
+        if packet.kind == "hashed":
+            self._service.watching.hashed(packet)
+        else:
+            paths = packet.body.get("paths")
+            suspects = [str(path) for path in paths] if isinstance(paths, list) else []
+            self._service.watching.suspect(suspects)
 
     def _serves(self, process: Process) -> None:
         service, now = self._service, time.monotonic()
