@@ -32,6 +32,7 @@ class Owner(Protocol):
 
     def count_request(self) -> None: ...
     def forget(self, connection: Connection) -> None: ...
+    def would_move(self, connection: Connection) -> bool: ...
 
 
 class Connection(asyncio.Protocol):
@@ -174,7 +175,12 @@ class Connection(asyncio.Protocol):
             self._next()
 
     def _next(self) -> None:
-        """A handler has returned: on with what came meanwhile."""
+        """A handler has returned: on with what came meanwhile, here or where it moves to."""
+        if self._is_closing or not self._unread or not self._worker.would_move(self):
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Handle what is unread."""
         while self._unread and not self._is_handling:
             data = bytes(self._unread)
             self._unread.clear()
@@ -202,8 +208,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def occupation(self) -> str | None:
-        """What goes on here; None between two messages, whatever the kernel has unread."""
-        if self._is_handling or self._unread:
+        """What goes on here; None between two messages, whatever is unread."""
+        if self._is_handling:
             return HANDLING
         if self._transport is None or self._is_closing:
             return CLOSING
@@ -211,8 +217,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Between two messages: nothing is handled, unsent, or unread in the kernel."""
-        if self._transport is None or self.occupation is not None:
+        """After the last message: nothing is handled, unsent or unread, here or in the kernel."""
+        if self._transport is None or self._unread or self.occupation is not None:
             return False
         sock = self._transport.get_extra_info("socket")
         waiting = fcntl.ioctl(sock.fileno(), termios.FIONREAD, struct.pack("i", 0))
@@ -229,20 +235,27 @@ class Connection(asyncio.Protocol):
         self.state, self._begins = state, "resume"
         self._unread += unread
 
-    def lend(self) -> asyncio.Transport:
-        """Neither read nor write any more, and give the transport away for a while."""
-        transport = cast("asyncio.Transport", self._transport)
-        transport.pause_reading()  # also drops what the loop was about to read
-        self._transport = None
-        return transport
+    @property
+    def unread_bytes(self) -> int:
+        return len(self._unread)
 
-    def take_back(self, transport: asyncio.Transport) -> None:
+    def lend(self) -> tuple[asyncio.Transport, bytes]:
+        """Neither read nor write any more; return the transport and what is unread."""
+        transport, self._transport = cast("asyncio.Transport", self._transport), None
+        transport.pause_reading()  # also drops what the loop was about to read
+        unread, self._unread = bytes(self._unread), bytearray()
+        return transport, unread
+
+    def take_back(self, transport: asyncio.Transport, unread: bytes) -> None:
         """Read and write again."""
         self._transport = transport
         if self._is_closing:  # the app has closed it meanwhile
             transport.close()
-        else:
-            transport.resume_reading()
+            return
+        self._unread += unread
+        self._is_paused = True
+        self._flow()
+        self.go_on()
 
 
 def _text(address: object) -> str:

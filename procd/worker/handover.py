@@ -30,7 +30,7 @@ from procd.worker.connection import Connection
 
 WINDOW = 64  # connections unanswered: descriptors in flight count against RLIMIT_NOFILE
 BATCH = 32  # connections of one message
-BATCH_BYTES = 64 * 1024  # of their states, but one is always sent
+BATCH_BYTES = 64 * 1024  # of their states and unread bytes, but one is always sent
 
 Adopt = Callable[[int, object, bytes, socket.socket], None]
 
@@ -45,6 +45,10 @@ class Offer(NamedTuple):
 class _Lent(NamedTuple):
     connection: Connection
     transport: asyncio.Transport
+    unread: bytes
+
+    def take_back(self) -> None:
+        self.connection.take_back(self.transport, self.unread)
 
 
 class Giver:
@@ -98,8 +102,11 @@ class Giver:
     def _send(self, batch: Sequence[Offer]) -> bool:
         if self._pipe is None:
             return False
-        lent = [_Lent(offer.connection, offer.connection.lend()) for offer in batch]
-        items = [[offer.connection.id, offer.state, b""] for offer in batch]
+        lent = [_Lent(offer.connection, *offer.connection.lend()) for offer in batch]
+        items = [
+            [offer.connection.id, offer.state, each.unread]
+            for offer, each in zip(batch, lent, strict=True)
+        ]
         fds = [each.transport.get_extra_info("socket").fileno() for each in lent]
         try:
             sent = self._pipe.send("connections", {"items": items}, fds)
@@ -111,7 +118,7 @@ class Giver:
             self._lent |= {each.connection.id: each for each in lent}
         else:
             for each in lent:
-                each.connection.take_back(each.transport)
+                each.take_back()
         return sent
 
     def _hear(self) -> None:
@@ -124,6 +131,7 @@ class Giver:
             self._changed()
             return
         if packet is not None:
+            self._loop.call_soon(self._hear)  # see Heir._hear
             for number in _numbers(packet.body.get("taken")):
                 self._let_go(number)
             for number in _numbers(packet.body.get("refused")):
@@ -144,7 +152,7 @@ class Giver:
     def _return(self, number: int) -> None:
         lent = self._lent.pop(number, None)
         if lent is not None:
-            lent.connection.take_back(lent.transport)
+            lent.take_back()
 
     def _ended(self) -> None:
         """The heir has gone; what it has not answered is served here."""
@@ -172,12 +180,20 @@ class Heir:
         self._loop.add_reader(fd, self._hear, pipe)
 
     def _hear(self, pipe: Channel) -> None:
+        """Read one message, and look once more: to its end, if the other side is gone.
+
+        If that left something unread it is an error of the descriptor (ECONNRESET), about which
+        libuv tells once and never again, however much stands behind it.
+        """
+        if pipe not in self._pipes:
+            return
         try:
             packet = pipe.receive()
         except Closed:
             self._close(pipe)
             return
         if packet is not None:
+            self._loop.call_soon(self._hear, pipe)
             self._take(pipe, packet)
         elif pipe.bad:
             self._close(pipe)  # not a procd that we understand: it keeps its connections
@@ -222,7 +238,7 @@ def _first(offers: Sequence[Offer], count: int) -> Sequence[Offer]:
     """Return as many of the first *count* as one message takes."""
     size = 0
     for index, offer in enumerate(offers[:count]):
-        size += len(offer.state)
+        size += len(offer.state) + offer.connection.unread_bytes
         if index and size > BATCH_BYTES:
             return offers[:index]
     return offers[:count]

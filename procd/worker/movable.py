@@ -17,12 +17,13 @@ from typing import NamedTuple
 from procd.ipc import wire
 from procd.worker.connection import Connection, Owner
 
-STATE_BYTES = 96 * 1024  # packed; a message of a pipe carries it whole
+MAX_BYTES = 96 * 1024  # of state and unread bytes: a message of a pipe carries them whole
 
 HELD = "the app holds them"
 NOT_PLAIN = "conn.state cannot be sent"
 NOT_SAME = "conn.state would come back changed"
 TOO_LARGE = "conn.state is too large"
+UNREAD = "much is unread"
 
 
 class Holds(NamedTuple):
@@ -84,8 +85,8 @@ def packed(state: object) -> bytes:
         data = wire.pack(state)
     except TypeError as error:
         raise Stays(NOT_PLAIN, str(error)) from None
-    if len(data) > STATE_BYTES:
-        raise Stays(TOO_LARGE, f"{len(data)} bytes of {STATE_BYTES}")
+    if len(data) > MAX_BYTES:
+        raise Stays(TOO_LARGE, f"{len(data)} bytes of {MAX_BYTES}")
     different = _difference(state, wire.unpack(data), "state")
     if different:
         raise Stays(NOT_SAME, different)

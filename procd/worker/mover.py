@@ -16,7 +16,7 @@ from procd import logs
 from procd.tasks.host import ProcessHost
 from procd.worker.connection import CLOSING, HANDLING, Connection
 from procd.worker.handover import Giver, Offer
-from procd.worker.movable import HELD, Holds, Stays, holds, packed
+from procd.worker.movable import HELD, MAX_BYTES, UNREAD, Holds, Stays, holds, packed
 
 LOOK_SECONDS = 0.05  # how often it looks for connections that have become idle or movable
 MAX_LOOK_SECONDS = 1.0  # where looking has not helped for a while
@@ -68,7 +68,20 @@ class Mover:
     def end(self) -> None:
         """Give nothing more; what is on its way arrives."""
         self._moves, self.next_look = False, inf
+        for connection in self._busy | self._waiting:
+            connection.go_on()
         self._waiting.clear()
+
+    def wants(self, connection: Connection) -> bool:
+        """Tell whether a connection should handle no more here: the next look gives it away.
+
+        Or has it go on. The look comes when the handler that has just returned is off the
+        stack: before, it holds the connection.
+        """
+        if self._moves and self._giver.room:
+            self._busy.add(connection)
+            return True
+        return False
 
     def is_about_to_move(self, connection: Connection) -> bool:
         return self._giver.has_heir and connection in self._waiting
@@ -113,6 +126,8 @@ class Mover:
             for each in left:
                 self._stay(each, NO_HEIR)
         self._waiting = set(left)
+        for each in rests:
+            each.go_on()  # nothing to do for one that was given
 
     def _sorted(self, among: set[Connection]) -> tuple[list[Connection], set[Connection]]:
         """Return those that rest, and those whose handler runs."""
@@ -137,7 +152,10 @@ class Mover:
             try:
                 if not self._copes and holds(rests, index) != self._nobody:
                     raise Stays(HELD)  # noqa: TRY301 - an answer like the other one
-                offers.append(Offer(rests[index], packed(rests[index].state)))
+                state = packed(rests[index].state)
+                if len(state) + rests[index].unread_bytes > MAX_BYTES:
+                    raise Stays(UNREAD)  # noqa: TRY301 - as above
+                offers.append(Offer(rests[index], state))
             except Stays as stays:
                 self._stay(rests[index], stays.why, stays.detail)
         return offers, len(rests)

@@ -122,6 +122,11 @@ class Worker:
         self.host.changed.set()
         self._accept_again()
 
+    def would_move(self, connection: Connection) -> bool:
+        """Tell whether a connection is about to go on in another worker."""
+        mover = self._drain.mover
+        return mover is not None and mover.wants(connection)
+
     def _accept_again(self) -> None:
         if self._serves and not self._drains.is_set() and self._has_room():
             self._acceptor.start()

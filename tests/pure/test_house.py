@@ -75,7 +75,7 @@ CORE = (
     *("spawn.template", "worker.worker", "worker.acceptor", "worker.connection", "worker.drain"),
     "taskworker.*",
 )
-MAX_CORE_LINES = 2_600  # about 2,500
+MAX_CORE_LINES = 2_650  # about 2,500
 MAX_FILE_LINES = 320  # about 300
 MAX_FUNCTION_LINES = 40
 

@@ -1,0 +1,327 @@
+"""Open connections move to who stays: at a reload, a recycling, a scale-down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from bench.steady import Steady
+from tests.service.client import Client
+from tests.service.conftest import Serve
+from tests.service.daemon import Service, scaled
+
+
+def ask(client: Client, word: str) -> str:
+    """The answer without who gave it."""
+    client.post(word)
+    return client.read_line().decode().rpartition(" ")[0]
+
+
+def who(client: Client) -> tuple[int, int, str]:
+    """Generation, worker id and version that serve a connection now."""
+    client.post("who")
+    return served_by(client.read_line())
+
+
+def served_by(line: bytes) -> tuple[int, int, str]:
+    generation, number, version = line.decode().rpartition(" ")[2].split("/")
+    return int(generation), int(number), version
+
+
+def draining(service: Service) -> list[int]:
+    return [p["pid"] for p in service.processes("worker", "draining")]
+
+
+def wait_until_moved(service: Service) -> None:
+    service.wait_for(lambda: not draining(service), 10, "the old workers' end")
+
+
+@contextmanager
+def clients(service: Service, count: int) -> Iterator[list[Client]]:
+    """Connections of which each has been answered once."""
+    with ExitStack() as stack:
+        opened = [stack.enter_context(service.connect()) for _ in range(count)]
+        for client in opened:
+            client.post("1")
+        for client in opened:
+            client.read_line()
+        yield opened
+
+
+@pytest.mark.short
+def test_kept_connection_is_on_the_new_code_after_each_of_five_reloads(serve: Serve) -> None:
+    service = serve("moving.py")
+    with service.connect() as client:
+        first = ask(client, "id")
+        for version in range(2, 7):
+            service.edit(f'VERSION = "{version - 1}"', f'VERSION = "{version}"')
+            service.reload()
+            wait_until_moved(service)
+            generation, _, code = who(client)
+            assert (generation, code) == (version, str(version))
+            assert ask(client, "id") == first
+        assert ask(client, "seen") == str(1 + 2 * 5 + 1)
+        assert ask(client, "calls") == "calls"[:0]
+
+
+def test_half_a_line_is_completed_after_the_move(serve: Serve) -> None:
+    service = serve("moving.py")
+    with service.connect() as client:
+        client.send(b"1\nse")
+        client.read_line()
+        service.reload()
+        wait_until_moved(service)
+        client.send(b"en\n")
+        line = client.read_line()
+        assert line.startswith(b"2 ")
+        assert served_by(line)[0] == 2
+
+
+def test_unix_connection_moves_as_well(serve: Serve) -> None:
+    service = serve("moving.py", listen=["unix://socket"])
+    with service.connect(str(service.root / "socket")) as client:
+        assert who(client)[0] == 1
+        service.reload()
+        wait_until_moved(service)
+        assert who(client)[0] == 2
+
+
+def test_connection_that_the_app_holds_drains_and_the_log_says_why(make: Serve) -> None:
+    service = make("moving.py", max_wait_time=2)
+    service.extra_environment["HOLD"] = "1"
+    service.start()
+    with service.connect() as client:
+        assert who(client)[0] == 1
+        service.reload()
+        service.wait_for(lambda: "connections stay" in service.log(), 5)
+        assert who(client)[0] == 1
+        assert "connections stay count=1 why='the app holds them' one=127.0.0.1:" in service.log()
+        assert client.is_closed(5)
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("set", "why='conn.state cannot be sent' one='127.0.0.1:{} data['odd']: a set"),
+        ("tuple", "why='conn.state would come back changed' one='127.0.0.1:{} state['odd']: tuple"),
+    ],
+)
+def test_state_that_cannot_move_stays_and_the_log_says_which(
+    serve: Serve, word: str, why: str
+) -> None:
+    service = serve("moving.py", max_wait_time=2)
+    with service.connect() as client:
+        assert ask(client, word) == word
+        service.reload()
+        service.wait_for(lambda: "connections stay" in service.log(), 5)
+        text = service.log().replace("\\", "").replace('"', "'")
+        assert why.format(client.socket.getsockname()[1]) in text
+        assert who(client)[0] == 1
+
+
+def test_app_with_on_resume_moves_although_it_holds_connections(make: Serve) -> None:
+    service = make("moving.py")
+    service.extra_environment |= {"HOLD": "1", "RESUME": "1"}
+    service.start()
+    with service.connect() as client:
+        assert ask(client, "calls") == "connect"
+        service.reload()
+        client.post("calls")
+        client.post("calls")
+        wait_until_moved(service)
+        last = [client.read_line() for _ in range(2)][-1]
+        assert last.split() == [b"resume", b"2/%d/1" % served_by(last)[1]]
+
+
+def test_on_reload_drain_leaves_connections_where_they_are(serve: Serve) -> None:
+    service = serve("moving.py", max_wait_time=2, on_reload="drain")
+    with service.connect() as client:
+        assert who(client)[0] == 1
+        service.reload()
+        assert who(client)[0] == 1
+        assert client.is_closed(2 + 1.5)
+    assert "connections moved" not in service.log()
+
+
+def test_stop_moves_nothing(serve: Serve) -> None:
+    service = serve("moving.py")
+    with clients(service, 20) as many:
+        service.stop()
+        assert all(client.is_closed(1) for client in many)
+    assert "connections moved" not in service.log()
+
+
+def test_busy_connection_moves_when_its_handler_has_returned(serve: Serve) -> None:
+    service = serve("moving.py")
+    with service.connect() as client:
+        assert who(client)[0] == 1
+        client.post("sleep 1")
+        service.wait_for(lambda: service.status()["processes"], 1)
+        service.reload()
+        assert served_by(client.read_line())[0] == 1
+        service.wait_for(lambda: who(client)[0] == 2, 5)
+
+
+def test_connection_that_never_rests_moves_between_two_messages(serve: Serve) -> None:
+    service = serve("moving.py")
+    with service.connect() as client:
+        # Always one more message than has been answered: something is unread at any time.
+        client.post("sleep 0.02")
+        answers = []
+
+        def is_moved() -> bool:
+            client.post("sleep 0.02")
+            answers.append(served_by(client.read_line())[0])
+            return answers[-1] == 2
+
+        for _ in range(5):
+            assert not is_moved()
+        service.reload()
+        service.wait_for(is_moved, 5)
+        client.read_line()
+        assert answers == sorted(answers)
+        assert ask(client, "seen") == str(len(answers) + 2)
+
+
+def test_new_code_serves_while_an_endless_stream_drains_and_the_stop_is_in_time(
+    serve: Serve,
+) -> None:
+    service = serve("moving.py", max_wait_time=2)
+    with service.connect() as stream, service.connect() as other:
+        stream.post("stream")
+        assert stream.read_line() == b"tick"
+        assert who(other)[0] == 1
+        service.reload()
+        service.wait_for(lambda: who(other)[0] == 2, 5)
+        assert stream.read_line() == b"tick"
+        service.wait_for(lambda: "why='a handler runs'" in service.log(), 5)
+        service.wait_for(lambda: stream.is_closed(0.01) or not draining(service), 2 + 1.5)
+        other.post("stream")
+        assert other.read_line() == b"tick"
+        service.ok("stop", timeout=2 + 1 + 1)
+
+
+def test_recycled_worker_moves_its_connections_to_its_successor(serve: Serve) -> None:
+    service = serve("moving.py", worker_num=1, max_request=50)
+    old = service.seats()[0]
+    with clients(service, 10) as many:
+        for _ in range(6):
+            for client in many:
+                ask(client, "1")
+        service.wait_for_end(old, 10)
+        assert {who(client)[0] for client in many} == {1}
+        assert all(ask(client, "seen") == "9" for client in many)
+    assert "connections moved count=10" in service.log()
+
+
+def test_scale_down_moves_to_those_that_stay(serve: Serve) -> None:
+    service = serve("moving.py", worker_num=3)
+    with clients(service, 60) as many:
+        assert {who(client)[1] for client in many} > {0}
+        service.ok("scale", "worker=1")
+        wait_until_moved(service)
+        assert {who(client)[:2] for client in many} == {(1, 0)}
+        assert all(ask(client, "seen") == "4" for client in many)
+
+
+def slow_heirs(make: Serve) -> Service:
+    """A service whose next generations take 20 ms for each connection that they adopt."""
+    service = make("moving.py", worker_num=1, max_wait_time=20)
+    service.extra_environment["RESUME"] = "1"
+    service.start()
+    service.edit("await asyncio.sleep(0.01)", "__import__('time').sleep(0.02)")
+    return service
+
+
+def survivors(many: list[Client]) -> list[Client]:
+    """Those that are still open; they know how many messages they have had."""
+    found = []
+    for client in many:
+        try:
+            assert ask(client, "seen") == "2"
+            found.append(client)
+        except (EOFError, ConnectionError):
+            pass
+    return found
+
+
+def test_kill_of_the_heir_leaves_what_it_did_not_have_with_the_old_worker(make: Serve) -> None:
+    service = slow_heirs(make)
+    with clients(service, 250) as many:
+        service.reload()
+        heir = service.seats()[0]
+        assert draining(service)
+        service.kill(heir)
+        left = survivors(many)
+        assert 250 - 128 <= len(left) < 250  # it had taken two windows' worth at most
+        service.wait_for(lambda: not draining(service), 15)
+        assert {who(client)[0] for client in left} == {2}
+
+
+def test_kill_of_the_old_worker_leaves_what_it_had_sent_with_the_heir(make: Serve) -> None:
+    service = slow_heirs(make)
+    with clients(service, 250) as many:
+        service.reload()
+        (old,) = draining(service)
+        service.kill(old)
+        service.wait_for_end(old, 5)
+        left = survivors(many)
+        assert 0 < len(left) < 250
+        assert {who(client)[0] for client in left} == {2}
+
+
+def test_heir_that_is_replaced_while_it_adopts_loses_nothing(make: Serve) -> None:
+    service = slow_heirs(make)
+    with clients(service, 100) as many:
+        for _ in range(3):
+            service.reload()
+        service.wait_for(lambda: not draining(service), 20)
+        assert survivors(many) == many
+        assert {who(client)[0] for client in many} == {4}
+
+
+def test_heir_without_descriptors_leaves_the_rest_with_the_old_worker(make: Serve) -> None:
+    service = make("moving.py", worker_num=1, max_wait_time=4)
+    service.start()
+    service.edit(
+        "\n@server.on_connect",
+        """
+@server.on_worker_start
+def start() -> None:
+    import resource
+    free = 10 + max(int(fd) for fd in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, free))
+
+@server.on_connect""",
+    )
+    with clients(service, 40) as many:
+        service.reload()
+        service.wait_for(lambda: "out of descriptors" in service.log(), 5)
+        assert survivors(many) == many
+        assert {who(client)[0] for client in many} == {1, 2}
+
+
+def test_many_connections_of_one_client_each_see_rapid_reloads_in_order(serve: Serve) -> None:
+    service = serve("moving.py")
+    with Steady(("127.0.0.1", service.port), {0.1: 60}) as steady:
+        for _ in range(6):
+            service.reload()
+    assert steady.count.faults == []
+
+
+@pytest.mark.heavy
+def test_twenty_reloads_close_lose_double_and_misorder_nothing(serve: Serve) -> None:
+    service = serve("moving.py")
+    with Steady(("127.0.0.1", service.port), {1.0: scaled(2000), 0.1: scaled(200)}) as steady:
+        for _ in range(20):
+            before = steady.count.answered
+            service.reload()
+            service.wait_for(lambda n=before: steady.count.answered > n + scaled(200), 10)
+    print(steady.count)  # noqa: T201 - the numbers of a run at full count
+    assert steady.count.faults == []
+    assert steady.count.closed == 0
+    assert {who.partition("/")[0] for who in steady.count.servers} == {
+        str(n + 1) for n in range(21)
+    }
