@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_kept_connection_is_on_the_new_code_after_each_of_five_reloads(serve: Se
             assert (generation, code) == (version, str(version))
             assert ask(client, "id") == first
         assert ask(client, "seen") == str(1 + 2 * 5 + 1)
-        assert ask(client, "calls") == "calls"[:0]
+        assert ask(client, "calls") == ""  # neither on_connect nor on_close, here
 
 
 def test_half_a_line_is_completed_after_the_move(serve: Serve) -> None:
@@ -315,13 +316,13 @@ def test_many_connections_of_one_client_each_see_rapid_reloads_in_order(serve: S
 def test_twenty_reloads_close_lose_double_and_misorder_nothing(serve: Serve) -> None:
     service = serve("moving.py")
     with Steady(("127.0.0.1", service.port), {1.0: scaled(2000), 0.1: scaled(200)}) as steady:
-        for _ in range(20):
-            before = steady.count.answered
+        for generation in range(2, 22):
             service.reload()
-            service.wait_for(lambda n=before: steady.count.answered > n + scaled(200), 10)
+            service.wait_for(partial(has_served, steady, generation), 10)
     print(steady.count)  # noqa: T201 - the numbers of a run at full count
     assert steady.count.faults == []
     assert steady.count.closed == 0
-    assert {who.partition("/")[0] for who in steady.count.servers} == {
-        str(n + 1) for n in range(21)
-    }
+
+
+def has_served(steady: Steady, generation: int) -> bool:
+    return any(who.startswith(f"{generation}/") for who in [*steady.count.servers])
