@@ -2,53 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import pytest
 
 from bench.steady import Steady
-from tests.service.client import Client
 from tests.service.conftest import Serve
-from tests.service.daemon import Service, scaled
-
-
-def ask(client: Client, word: str) -> str:
-    """The answer without who gave it."""
-    client.post(word)
-    return client.read_line().decode().rpartition(" ")[0]
-
-
-def who(client: Client) -> tuple[int, int, str]:
-    """Generation, worker id and version that serve a connection now."""
-    client.post("who")
-    return served_by(client.read_line())
-
-
-def served_by(line: bytes) -> tuple[int, int, str]:
-    generation, number, version = line.decode().rpartition(" ")[2].split("/")
-    return int(generation), int(number), version
-
-
-def draining(service: Service) -> list[int]:
-    return [p["pid"] for p in service.processes("worker", "draining")]
-
-
-def wait_until_moved(service: Service) -> None:
-    service.wait_for(lambda: not draining(service), 10, "the old workers' end")
-
-
-@contextmanager
-def clients(service: Service, count: int) -> Iterator[list[Client]]:
-    """Connections of which each has been answered once."""
-    with ExitStack() as stack:
-        opened = [stack.enter_context(service.connect()) for _ in range(count)]
-        for client in opened:
-            client.post("1")
-        for client in opened:
-            client.read_line()
-        yield opened
+from tests.service.daemon import scaled
+from tests.service.moving import ask, clients, draining, served_by, wait_until_moved, who
 
 
 @pytest.mark.short
@@ -225,83 +186,6 @@ def test_scale_down_moves_to_those_that_stay(serve: Serve) -> None:
         wait_until_moved(service)
         assert {who(client)[:2] for client in many} == {(1, 0)}
         assert all(ask(client, "seen") == "4" for client in many)
-
-
-def slow_heirs(make: Serve) -> Service:
-    """A service whose next generations take 20 ms for each connection that they adopt."""
-    service = make("moving.py", worker_num=1, max_wait_time=20)
-    service.extra_environment["RESUME"] = "1"
-    service.start()
-    service.edit("await asyncio.sleep(0.01)", "__import__('time').sleep(0.02)")
-    return service
-
-
-def survivors(many: list[Client]) -> list[Client]:
-    """Those that are still open; they know how many messages they have had."""
-    found = []
-    for client in many:
-        try:
-            assert ask(client, "seen") == "2"
-            found.append(client)
-        except (EOFError, ConnectionError):
-            pass
-    return found
-
-
-def test_kill_of_the_heir_leaves_what_it_did_not_have_with_the_old_worker(make: Serve) -> None:
-    service = slow_heirs(make)
-    with clients(service, 250) as many:
-        service.reload()
-        heir = service.seats()[0]
-        assert draining(service)
-        service.kill(heir)
-        left = survivors(many)
-        assert 250 - 128 <= len(left) < 250  # it had taken two windows' worth at most
-        service.wait_for(lambda: not draining(service), 15)
-        assert {who(client)[0] for client in left} == {2}
-
-
-def test_kill_of_the_old_worker_leaves_what_it_had_sent_with_the_heir(make: Serve) -> None:
-    service = slow_heirs(make)
-    with clients(service, 250) as many:
-        service.reload()
-        (old,) = draining(service)
-        service.kill(old)
-        service.wait_for_end(old, 5)
-        left = survivors(many)
-        assert 0 < len(left) < 250
-        assert {who(client)[0] for client in left} == {2}
-
-
-def test_heir_that_is_replaced_while_it_adopts_loses_nothing(make: Serve) -> None:
-    service = slow_heirs(make)
-    with clients(service, 100) as many:
-        for _ in range(3):
-            service.reload()
-        service.wait_for(lambda: not draining(service), 20)
-        assert survivors(many) == many
-        assert {who(client)[0] for client in many} == {4}
-
-
-def test_heir_without_descriptors_leaves_the_rest_with_the_old_worker(make: Serve) -> None:
-    service = make("moving.py", worker_num=1, max_wait_time=4)
-    service.start()
-    service.edit(
-        "\n@server.on_connect",
-        """
-@server.on_worker_start
-def start() -> None:
-    import resource
-    free = 10 + max(int(fd) for fd in os.listdir("/proc/self/fd"))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, free))
-
-@server.on_connect""",
-    )
-    with clients(service, 40) as many:
-        service.reload()
-        service.wait_for(lambda: "out of descriptors" in service.log(), 5)
-        assert survivors(many) == many
-        assert {who(client)[0] for client in many} == {1, 2}
 
 
 def test_many_connections_of_one_client_each_see_rapid_reloads_in_order(serve: Serve) -> None:
