@@ -72,7 +72,9 @@ class Worker:
         await until(lambda: not self.connections)
 
     def offers(self) -> list[Offer]:
-        return [Offer(each, packed(each.state)) for each in self.connections]
+        return [
+            Offer(each, packed(each.state)) for each in self.connections if each.occupation is None
+        ]
 
 
 class Couple:
