@@ -25,6 +25,7 @@ EVENTS = (
     "worker_stop",
     "connect",
     "receive",
+    "resume",
     "close",
     "task",
     "finish",
@@ -33,7 +34,16 @@ EVENTS = (
 
 
 class Connection(Protocol):
-    """One client's connection, as its handlers see it."""
+    """One client's connection, as its handlers see it.
+
+    A reload may move it to a worker of the new generation, between two messages and unnoticed
+    by the client: a new Connection there has the same id, remote, local and state, and
+    neither on_close nor on_connect is called. It moves only if nobody but procd holds this
+    object or its state, and if the state comes back the same from MessagePack (None, bool, int,
+    float, str, bytes, list, dict, datetime; aware ones in UTC). So keep in `state` what belongs
+    to a connection. What an app keeps elsewhere by `id` is not seen, and is not there in the
+    new process: register on_resume then.
+    """
 
     id: int  # unique in the service while it is open
     remote: str
@@ -118,6 +128,16 @@ class Server:
     def on_receive(self, handler: H) -> H:
         """Called with the Connection and the bytes that came, one call at a time each."""
         return self.on("receive", handler)
+
+    def on_resume(self, handler: H) -> H:
+        """Called with the Connection in the worker that a reload has moved it to.
+
+        In place of on_connect, before anything that the client sends from then on. An app that
+        registers it says that it copes with Connections that move although it holds them (in
+        a dict, in a task): the old object is closed then without on_close, and what it is
+        given to send goes nowhere.
+        """
+        return self.on("resume", handler)
 
     def on_close(self, handler: H) -> H:
         """Called with the Connection once it is gone, whoever closed it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from procd import logs
 from procd.ipc.channel import Channel
 from procd.ipc.scoreboard import Role
+from procd.master import heirs
 from procd.master.lifecycle import Action, Call, Event, Fork, Hurry, Kill, Row, Seat, State, Stop
 from procd.master.process import Process
 from procd.master.service import Service
@@ -38,7 +39,7 @@ class Actions:
                 processes.step(
                     process, Event.STOP, min(now + grace, self._service.stopping.deadline)
                 )
-                self._service.drain(process)
+                heirs.drain(self._service, process)
             case Hurry():
                 processes.hurry(process, now)
                 self._service.drain(process)

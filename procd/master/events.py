@@ -9,7 +9,7 @@ from procd.config.schema import Config
 from procd.errors import StartFailed
 from procd.ipc.channel import Packet
 from procd.ipc.scoreboard import Role
-from procd.master import status
+from procd.master import heirs, status
 from procd.master.asked import Ended
 from procd.master.backoff import Backoff
 from procd.master.generations import BOTH
@@ -48,6 +48,8 @@ class Events:
                 service.processes.retire(process)
             case "shut":
                 process.is_shut = True
+            case "heir" if state is State.DRAINING:
+                heirs.answer(service, process)
             case "queue is gone":
                 service.recovery.queue_is_missed(time.monotonic())
             case "modules":

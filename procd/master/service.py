@@ -68,14 +68,20 @@ class Service:
         base = self.base()
         return base is not None and self.processes.send(base, kind, body, fds)
 
-    def drain(self, process: Process) -> None:
-        """Tell a process to drain until its row's deadline."""
+    @property
+    def moves(self) -> bool:
+        """Tell whether open connections move to who stays."""
+        return self.generations.config.on_reload == "move" and not self.stopping.is_asked
+
+    def drain(self, process: Process, fds: Sequence[int] = ()) -> None:
+        """Tell a process to drain until its row's deadline; *fds* lead to its heir."""
         body: dict[str, object] = {
             "deadline": process.row.deadline,
             "close_idle": self.stopping.is_asked,
             "leaving": self.listening.leaving(process.row.seat.generation),
+            "move": self.moves,
         }
-        self.processes.send(process, "drain", body)
+        self.processes.send(process, "drain", body, fds)
 
     def set_log_level(self, level: str) -> None:
         """Have the master and every process log from this level on."""

@@ -21,6 +21,8 @@ from procd.errors import SendBufferFull
 from procd.tasks.host import HANDLER_ERRORS, ProcessHost
 
 READ_AHEAD = 64 * 1024  # bytes
+# What a connection may be about; see Connection.occupation.
+HANDLING, UNSENT, CLOSING = "a handler runs", "bytes are unsent", "it closes"
 
 
 class Owner(Protocol):
@@ -30,10 +32,13 @@ class Owner(Protocol):
 
     def count_request(self) -> None: ...
     def forget(self, connection: Connection) -> None: ...
+    def would_move(self, connection: Connection) -> bool: ...
 
 
 class Connection(asyncio.Protocol):
     """See procd.Connection for what an app may use."""
+
+    _begins = "connect"  # the event of its first handler
 
     def __init__(self, worker: Owner, number: int, send_buffer_bytes: int) -> None:
         self.id = number
@@ -90,7 +95,9 @@ class Connection(asyncio.Protocol):
         stream.set_write_buffer_limits(high=self._limit, low=self._limit // 4)
         self.remote = _text(transport.get_extra_info("peername"))
         self.local = _text(transport.get_extra_info("sockname"))
-        self._call("connect")
+        self._call(self._begins)
+        if self._unread:
+            self._next()
 
     def data_received(self, data: bytes) -> None:
         if self._is_handling:
@@ -168,7 +175,12 @@ class Connection(asyncio.Protocol):
             self._next()
 
     def _next(self) -> None:
-        """A handler has returned: on with what came meanwhile."""
+        """A handler has returned: on with what came meanwhile, here or where it moves to."""
+        if self._is_closing or not self._unread or not self._worker.would_move(self):
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Handle what is unread."""
         while self._unread and not self._is_handling:
             data = bytes(self._unread)
             self._unread.clear()
@@ -195,11 +207,18 @@ class Connection(asyncio.Protocol):
     # For a drain
 
     @property
+    def occupation(self) -> str | None:
+        """What goes on here; None between two messages, whatever is unread."""
+        if self._is_handling:
+            return HANDLING
+        if self._transport is None or self._is_closing:
+            return CLOSING
+        return UNSENT if self._is_full or self._transport.get_write_buffer_size() else None
+
+    @property
     def is_idle(self) -> bool:
-        """Between two messages: nothing is handled, unsent, or unread in the kernel."""
-        if self._is_handling or self._unread or self._transport is None:
-            return False
-        if self._transport.get_write_buffer_size():
+        """After the last message: nothing is handled, unsent or unread, here or in the kernel."""
+        if self._transport is None or self._unread or self.occupation is not None:
             return False
         sock = self._transport.get_extra_info("socket")
         waiting = fcntl.ioctl(sock.fileno(), termios.FIONREAD, struct.pack("i", 0))
@@ -208,6 +227,35 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    # For a move to another worker; only while occupation is None
+
+    def inherit(self, state: Any, unread: bytes) -> None:  # noqa: ANN401 - the app's own
+        """Go on as another worker's connection, from its state and what it had read."""
+        self.state, self._begins = state, "resume"
+        self._unread += unread
+
+    @property
+    def unread_bytes(self) -> int:
+        return len(self._unread)
+
+    def lend(self) -> tuple[asyncio.Transport, bytes]:
+        """Neither read nor write any more; return the transport and what is unread."""
+        transport, self._transport = cast("asyncio.Transport", self._transport), None
+        transport.pause_reading()  # also drops what the loop was about to read
+        unread, self._unread = bytes(self._unread), bytearray()
+        return transport, unread
+
+    def take_back(self, transport: asyncio.Transport, unread: bytes) -> None:
+        """Read and write again."""
+        self._transport = transport
+        if self._is_closing:  # the app has closed it meanwhile
+            transport.close()
+            return
+        self._unread += unread
+        self._is_paused = True
+        self._flow()
+        self.go_on()
 
 
 def _text(address: object) -> str:

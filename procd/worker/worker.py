@@ -1,16 +1,14 @@
 """A worker: serves connections on its event loop until it is told to drain.
 
 It boots (on_worker_start), says ready, and accepts nothing before the master's word.
-Drained it stops accepting, serves what it has accepted, finishes what it awaits, and
-leaves; at its deadline it closes connections between two messages.
+Drained it stops accepting, hands on what can move (drain.py), serves the rest, finishes
+what it awaits, and leaves; at its deadline it closes connections between two messages.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import time
-from math import inf
 
 from procd import logs
 from procd.ipc.channel import Packet
@@ -20,9 +18,10 @@ from procd.tasks.host import ProcessHost, with_jitter
 from procd.tasks.safeguards import retire_on_sigterm
 from procd.worker.acceptor import Acceptor
 from procd.worker.connection import Connection, unique_id
-
-LAST_SECONDS = 0.35  # past the deadline for handlers under way; the master kills at 0.5
-LOOK_SECONDS = 0.05  # how often a stop looks for connections that have become idle
+from procd.worker.drain import Drain
+from procd.worker.handover import Heir, close_fds
+from procd.worker.movable import holds_of_nobody
+from procd.worker.mover import Mover
 
 
 class Worker:
@@ -39,19 +38,23 @@ class Worker:
         self._cells = self.host.cells
         self._acceptor = Acceptor(context.listener_fds, self._take, self._has_room)
         self._retires_at = with_jitter(self.config.max_request)
-        self._deadline = inf
-        self._closes_idle = False
         self._drains = asyncio.Event()
+        self._heir = Heir(self._adopt)
+        self._drain = Drain(
+            self.host, self.connections, lambda: not (self.connections or self._opening)
+        )
 
     async def run(self) -> int:
         """Return the exit status."""
         await self.host.start()
+        nobody = await holds_of_nobody(self)
+        self._drain.mover = Mover(self.host, self.connections, nobody, self.forget)
         channel = self.context.channel
         retire_on_sigterm(channel)
         self.host.listen_to_master(self._obey)
         channel.send("ready")
         await self._drains.wait()
-        await self._drain()
+        await self._drain.run()
         await self.host.stop()
         return 0
 
@@ -63,19 +66,25 @@ class Worker:
             self._accept_again()
             self.context.channel.send("serving")
         elif packet.kind == "drain":
-            self._deadline = float(str(packet.body.get("deadline", 0)))
-            self._closes_idle = bool(packet.body.get("close_idle"))
             leaving = packet.body.get("leaving")
             self._acceptor.close(leaving if isinstance(leaving, list) else [])
+            self._heir.close()  # what is not taken yet goes to one that stays
             self.context.channel.send("shut")
+            self._drain.order(packet)
             self._drains.set()
-            self.host.changed.set()
         elif packet.kind == "rest":  # of listeners that the old workers did not empty
             for fd in packet.fds:
                 with socket.socket(fileno=fd) as listener:
                     self._acceptor.empty(listener)
+        elif packet.kind == "adopt" and not self._drains.is_set():
+            for fd in packet.fds:
+                self._heir.open(fd)
+        elif packet.kind == "heir" and self._drain.mover is not None:
+            self._drain.mover.meet(packet.fds)
         elif packet.kind == "log":
             logs.ordered(packet.body.get("level"), packet.fds)
+        else:
+            close_fds(packet.fds)
 
     # Connections
 
@@ -84,9 +93,17 @@ class Worker:
 
     def _take(self, client: socket.socket) -> None:
         self._opened += 1
-        self._opening += 1
         number = unique_id(self.context.incarnation, self._opened)
+        self._begin(Connection(self, number, self.config.send_buffer_bytes), client)
+
+    def _adopt(self, number: int, state: object, unread: bytes, client: socket.socket) -> None:
+        """Serve a connection that another worker has had; max_conn does not refuse it."""
         connection = Connection(self, number, self.config.send_buffer_bytes)
+        connection.inherit(state, unread)
+        self._begin(connection, client)
+
+    def _begin(self, connection: Connection, client: socket.socket) -> None:
+        self._opening += 1
         self.host.run("accept", self._open(connection, client))
 
     async def _open(self, connection: Connection, client: socket.socket) -> None:
@@ -109,6 +126,11 @@ class Worker:
         self.host.changed.set()
         self._accept_again()
 
+    def would_move(self, connection: Connection) -> bool:
+        """Tell whether a connection is about to go on in another worker."""
+        mover = self._drain.mover
+        return mover is not None and mover.wants(connection)
+
     def _accept_again(self) -> None:
         if self._serves and not self._drains.is_set() and self._has_room():
             self._acceptor.start()
@@ -121,35 +143,3 @@ class Worker:
 
     def _not_for_me(self, token: int) -> None:
         self._cells[Cell.BAD_MESSAGES] += 1
-
-    # Draining
-
-    async def _drain(self) -> None:
-        while not self._is_drained():
-            now = time.monotonic()
-            if now >= self._deadline + LAST_SECONDS:
-                logs.warning("drain cut short", connections=len(self.connections))
-                break
-            late = now >= self._deadline
-            if late or self._closes_idle:
-                for connection in [each for each in self.connections if each.is_idle]:
-                    connection.close()
-                until = now + LOOK_SECONDS
-            else:
-                until = self._deadline
-            await self._change_or(until - now)
-        for connection in list(self.connections):
-            connection.abort()
-        await asyncio.sleep(0)  # on_close of the aborted
-
-    def _is_drained(self) -> bool:
-        host = self.host
-        return not (self.connections or self._opening or host.busy or host.waits_for_results)
-
-    async def _change_or(self, seconds: float) -> None:
-        self.host.changed.clear()
-        try:
-            async with asyncio.timeout(seconds):
-                await self.host.changed.wait()
-        except TimeoutError:
-            pass

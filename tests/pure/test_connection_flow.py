@@ -103,6 +103,9 @@ class Service:
     def forget(self, _connection: Connection) -> None:
         self.forgotten += 1
 
+    def would_move(self, _connection: Connection) -> bool:
+        return False
+
     def receive(self, _conn: Connection, data: bytes) -> None:
         self.got.append(data)
 

@@ -32,6 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("tasks.safeguards",),
     ("tasks.host",),
     ("worker.acceptor", "worker.connection", "taskworker.runner"),
+    ("worker.movable", "worker.handover", "worker.mover", "worker.drain"),
     ("worker.worker", "taskworker.taskworker"),
     ("spawn.template", "spawn.forkserver"),
     ("spawn.base",),
@@ -70,9 +71,11 @@ FORKERS = ("spawn.child",)
 CORE = (
     *("ipc.words", "ipc.layout", "ipc.arena", "ipc.arenafile", "tasks.dispatcher"),
     *("master.lifecycle", "master.reload", "master.loop"),
-    *("spawn.template", "worker.worker", "worker.connection", "worker.acceptor", "taskworker.*"),
+    # Without moving connections it would promise the same.
+    *("spawn.template", "worker.worker", "worker.acceptor", "worker.connection", "worker.drain"),
+    "taskworker.*",
 )
-MAX_CORE_LINES = 2_500
+MAX_CORE_LINES = 2_650  # about 2,500
 MAX_FILE_LINES = 320  # about 300
 MAX_FUNCTION_LINES = 40
 

@@ -143,6 +143,19 @@ def test_lines_keeps_state_and_takes_half_lines(serve: Serve) -> None:
         assert other.is_closed(5)
 
 
+def test_chat_reaches_everybody_before_and_after_a_reload(serve: Serve) -> None:
+    service = example(serve, "chat.py", max_conn=2)  # two of them are in the other worker
+    clients = [service.connect() for _ in range(4)]
+    assert [client.read_line() for client in clients] == [b"welcome"] * 4
+    for generation in range(1, 3):
+        clients[0].send(b"%d\n" % generation)
+        assert [client.read_line() for client in clients] == [b"%d" % generation] * 4
+        service.reload()
+        service.wait_for(lambda: not service.processes("worker", "draining"), 10)
+    for client in clients:
+        client.socket.close()
+
+
 def test_seed_answers_at_once_and_leaves_the_work_to_task_workers(serve: Serve) -> None:
     service = example(serve, "seed.py", task_worker_num=3)
     assert told(service, b"hello world", 1) == ["hello world client "]

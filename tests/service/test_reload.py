@@ -83,8 +83,10 @@ def test_connection_that_was_accepted_but_not_read_is_served(service: Service) -
         assert client.ask("VERSION") == "1"
 
 
-def test_kept_connection_is_served_by_its_old_worker_until_the_deadline(serve: Serve) -> None:
-    service = serve(max_wait_time=2)
+def test_connection_that_drains_is_served_by_its_old_worker_until_the_deadline(
+    serve: Serve,
+) -> None:
+    service = serve(max_wait_time=2, on_reload="drain")
     with service.connect() as client:
         assert client.ask("server.generation") == 1
         service.reload()

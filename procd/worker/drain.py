@@ -1,0 +1,84 @@
+"""How a worker leaves: what can move moves, the rest is served until it ends or time is up.
+
+A reload, a recycling and a scale-down look the same here. A stop moves nothing, and closes
+what is idle at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from math import inf
+
+from procd import logs
+from procd.ipc.channel import Packet
+from procd.tasks.host import ProcessHost
+from procd.worker.connection import Connection
+from procd.worker.handover import close_fds
+from procd.worker.mover import LOOK_SECONDS, Mover
+
+LAST_SECONDS = 0.35  # past the deadline for handlers under way; the master kills at 0.5
+
+
+class Drain:
+    """The last part of a worker's life."""
+
+    def __init__(
+        self, host: ProcessHost, connections: set[Connection], is_empty: Callable[[], bool]
+    ) -> None:
+        self.mover: Mover | None = None  # once it is known what nobody holds
+        self._host = host
+        self._connections = connections
+        self._is_empty = is_empty
+        self._deadline = inf
+        self._closes_idle = False
+
+    def order(self, packet: Packet) -> None:
+        """Take the master's word: until when, and what becomes of connections."""
+        self._deadline = float(str(packet.body.get("deadline", 0)))
+        self._closes_idle = bool(packet.body.get("close_idle"))
+        if self.mover is None:
+            close_fds(packet.fds)
+        elif packet.body.get("move"):
+            self.mover.begin(packet.fds)
+        else:
+            self.mover.end()
+        self._host.changed.set()
+
+    async def run(self) -> None:
+        """Return when nothing is left, or time is up and over."""
+        while not self._is_drained():
+            now = time.monotonic()
+            if now >= self._deadline + LAST_SECONDS:
+                logs.warning("drain cut short", connections=len(self._connections))
+                break
+            if self.mover is not None:
+                self.mover.look(now)
+            if now >= self._deadline or self._closes_idle:
+                self._close_idle()
+                until = now + LOOK_SECONDS
+            else:
+                until = min(self._deadline, inf if self.mover is None else self.mover.next_look)
+            await self._change_or(until - time.monotonic())
+        for connection in list(self._connections):
+            connection.abort()
+        await asyncio.sleep(0)  # on_close of the aborted
+        if self.mover is not None:
+            self.mover.close()
+
+    def _close_idle(self) -> None:
+        for connection in [each for each in self._connections if each.is_idle]:
+            if self.mover is None or not self.mover.is_about_to_move(connection):
+                connection.close()
+
+    def _is_drained(self) -> bool:
+        return self._is_empty() and not (self._host.busy or self._host.waits_for_results)
+
+    async def _change_or(self, seconds: float) -> None:
+        self._host.changed.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._host.changed.wait()
+        except TimeoutError:
+            pass
