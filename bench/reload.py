@@ -1,0 +1,187 @@
+"""`make bench-reload`: from a save to the first new answer, procd beside its peers, in one run.
+
+    python -m bench.reload [--apps tiny,pandas] [--rounds N] [--preload auto] [--only procd]
+                           [--json FILE] [--picture FILE]
+
+For each app, procd in turns with the bare limit, then every peer: save to first new answer, how
+long old code still answered, silence and failed requests of a reload under a light load, cold
+start, and PSS of the whole process tree. Exit status 1 when a promise is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+from bench import apps, picture, rounds
+from bench.rounds import Result
+from bench.torture import Verdict, row
+from tests.service import leftovers
+
+ROUNDS = {"tiny": 10, "pandas": 5}
+TIMES_FASTER = {"tiny": 1.0, "pandas": 10.0}  # than the best peer
+TIMES_BARE = 2.0  # at most
+TITLES = {"tiny": "tiny app", "pandas": "app with numpy and pandas"}
+COLUMNS = (
+    *("save → new, ms", "min..max", "missed", "old code until, ms", "silence, ms", "failed"),
+    *("cold start, ms", "PSS, MB (workers)"),
+)
+
+
+def main() -> int:
+    options = arguments()
+    leftovers.unshare_queues()
+    began = time.monotonic()
+    results = []
+    for result in all_of(options):
+        results.append(result)
+        print(f"  {result.app}: {result.name} ...", file=sys.stderr, flush=True)
+    machine = machine_line(time.monotonic() - began)
+    print(machine)
+    for app, found in groupby(results, lambda result: result.app):
+        print(f"\n{table(TITLES[app], list(found))}")
+    verdicts = [verdict for app in options.apps for verdict in judged(app, results)]
+    print()
+    for verdict in verdicts:
+        print(row(verdict))
+    if options.json:
+        rows = [result.as_json() for result in results]
+        text = json.dumps({"machine": machine, "results": rows}, indent=1)
+        Path(options.json).write_text(f"{text}\n")
+    if options.picture:
+        Path(options.picture).write_text(drawn(machine, results))
+    return 0 if all(verdict.is_kept for verdict in verdicts) else 1
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    names = list(apps.IMPORTS)
+    parser.add_argument("--apps", type=lambda text: text.split(","), default=names)
+    parser.add_argument("--rounds", type=int, help="saves of each server")
+    parser.add_argument(
+        "--preload", default="auto", help="procd's key: auto, off, or names, by comma"
+    )
+    parser.add_argument("--only", choices=["procd"], help="no peers")
+    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--picture", metavar="FILE", help="an SVG")
+    options = parser.parse_args()
+    if set(options.apps) - set(names):
+        parser.error(f"--apps: only {','.join(names)}")
+    if options.preload not in {"auto", "off"}:
+        options.preload = options.preload.split(",")
+    return options
+
+
+def all_of(options: argparse.Namespace) -> Iterator[Result]:
+    for app in options.apps:
+        count = options.rounds or ROUNDS[app]
+        yield from rounds.of_procd(app, count, options.preload if app != "tiny" else "auto")
+        if not options.only:
+            yield from rounds.of_peers(app, count)
+
+
+# ---------------------------------------------------------------- the promises
+
+
+def judged(app: str, results: list[Result]) -> Iterator[Verdict]:
+    """Like beside like: who watches beside who watches, who is told beside who is told."""
+    mine = [result for result in results if result.app == app]
+    for procd in (result for result in mine if result.kind == "procd"):
+        who = f"{TITLES[app]}, {procd.name}"
+        if procd.middle is None:
+            yield Verdict(f"{who}: a save is served", procd.error or "missed", is_kept=False)
+            continue
+        spent, least = procd.middle, TIMES_FASTER[app]
+        rivals = [
+            (result.middle, result.name)
+            for result in mine
+            if result.kind == "peer" and result.is_hup == procd.is_hup and result.middle
+        ]
+        if rivals:
+            best, name = min(rivals)
+            text = f"{best / spent:.1f} x {name} ({best * 1e3:.0f} / {spent * 1e3:.0f} ms)"
+            is_kept = best / spent > least
+            yield Verdict(f"{who}: over {least:g} x faster than each peer", text, is_kept)
+        (bare,) = (result for result in mine if result.kind == "bare")
+        if bare.middle is not None:
+            text = f"{spent / bare.middle:.1f} x ({spent * 1e3:.1f} / {bare.middle * 1e3:.1f} ms)"
+            is_kept = spent / bare.middle <= TIMES_BARE
+            yield Verdict(f"{who}: at most {TIMES_BARE:g} x bare", text, is_kept)
+        text = f"{procd.failed} of {procd.requests}"
+        yield Verdict(f"{who}: no request fails in a reload", text, not procd.failed)
+
+
+# ---------------------------------------------------------------- what is shown
+
+
+def machine_line(seconds: float) -> str:
+    cpus = len(os.sched_getaffinity(0))
+    return (
+        f"Python {platform.python_version()}, Linux {platform.release()}, {cpus} CPUs, "
+        f"load {os.getloadavg()[0]:.1f}; {rounds.WORKERS} workers, medians, {seconds:.0f} s in all"
+    )
+
+
+def table(title: str, results: list[Result]) -> str:
+    """Markdown that is a table without a renderer, too; the fastest first."""
+    results = sorted(results, key=lambda result: result.middle or float("inf"))
+    lines = [(title, *COLUMNS), *((result.name, *cells(result)) for result in results)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    texts = [
+        "| "
+        + " | ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        + " |"
+        for line in lines
+    ]
+    rule = "|" + "|".join("-" * (w + 1) + (":" if i else "-") for i, w in enumerate(widths)) + "|"
+    return "\n".join([texts[0], rule, *texts[1:]])
+
+
+def cells(result: Result) -> tuple[str, ...]:
+    if not result.saves:
+        return (result.error or "none served", "", str(result.missed), "", "", "", "", "")
+    span = f"{ms(min(result.saves))}..{ms(max(result.saves))}"
+    if result.kind == "bare":
+        return (ms(result.middle), span, str(result.missed), "", "", "", "", "")
+    return (
+        ms(result.middle),
+        span,
+        str(result.missed),
+        ms(max(result.old_code)),
+        ms(result.silence),
+        f"{result.failed} of {result.requests}",
+        ms(sorted(result.cold)[len(result.cold) // 2]),
+        ", ".join(f"{size / 1e6:.0f} ({count})" for count, size in sorted(result.pss.items())),
+    )
+
+
+def ms(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds * 1e3:,.{0 if seconds >= 0.01 else 1}f}"
+
+
+def drawn(machine: str, results: list[Result]) -> str:
+    groups = [
+        picture.Group(
+            TITLES[app],
+            [picture.Bar(r.name, r.middle * 1e3, r.kind) for r in found if r.middle is not None],
+        )
+        for app, found in groupby(results, lambda result: result.app)
+    ]
+    title = "From a save to the first new answer (log scale; shorter is better)"
+    return picture.drawn(title, machine, groups)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
