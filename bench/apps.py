@@ -14,18 +14,18 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 Address = tuple[str, int]
 
 IMPORTS = {"tiny": "", "pandas": "import numpy\nimport pandas\n"}
-MODULES = {"tiny": (), "pandas": ("numpy", "pandas")}
+MODULES = {"tiny": (), "pandas": ("numpy", "pandas")}  # what the bare limit has imported
 
-COMMON = """\
-VERSION = 0
-
+ANSWER = """
 
 def answer():
     return f"version {VERSION}\\n".encode()
@@ -69,6 +69,18 @@ async def application(scope, receive, send):
     await send({"type": "http.response.body", "body": body})
 """
 
+# The app "tree" imports a package of 80,000 lines, of which one module is saved.
+TREE_MODULES, TREE_LINES, SAVED = 200, 400, 100
+FUNCTION = '''
+
+def function_{n}(value, *, step={n}):
+    """Module {module} does something of no interest with *value*."""
+    total = value + step * {module}
+    for turn in range(3):
+        total += turn * step
+    return {{"total": total, "name": "function_{n} of module {module}"}}
+'''
+
 SETTLE = 1.1  # seconds between two saves: more than the whole second of a .pyc
 REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
 ANSWER_WITHIN = (
@@ -81,23 +93,55 @@ IN_A_ROW = 30  # new answers, one after the other: the old code is gone
 
 @dataclass(frozen=True)
 class App:
-    """The app.py of one server: *kind* of IMPORTS, ending in PROCD, WSGI or ASGI."""
+    """What is saved of one server's app, and how its text tells a version."""
 
     path: Path
-    kind: str
-    ending: str
-
-    def text(self, version: int) -> str:
-        common = COMMON.replace("VERSION = 0", f"VERSION = {version}  # {'.' * (version % 50)}")
-        return IMPORTS[self.kind] + common + self.ending
+    fresh: Path  # where a new text is written, on the same file system
+    text: Callable[[int], str]
 
     def save(self, version: int) -> float:
         """Save *version*; return the moment just before the rename."""
-        fresh = self.path.parent.with_suffix(".fresh")  # beside the folder: same file system
-        fresh.write_text(self.text(version))
+        self.fresh.write_text(self.text(version))
         moment = time.monotonic()
-        fresh.replace(self.path)
+        self.fresh.replace(self.path)
         return moment
+
+
+def made(root: Path, kind: str, ending: str) -> App:
+    """Write ROOT/app/app.py of that *kind*, ending in PROCD, WSGI or ASGI; version 0."""
+    folder = root / "app"
+    folder.mkdir()
+    if kind == "tree":
+        write_tree(folder, ending)
+        app = App(folder / "tree" / f"m{SAVED}.py", root / "fresh", partial(module_text, SAVED))
+    else:
+        app = App(folder / "app.py", root / "fresh", partial(app_text, kind, ending))
+    app.save(0)
+    return app
+
+
+def app_text(kind: str, ending: str, version: int) -> str:
+    return IMPORTS[kind] + constant(version) + ANSWER + ending
+
+
+def constant(version: int) -> str:
+    return f"VERSION = {version}  # {'.' * (version % 50)}\n"
+
+
+def write_tree(folder: Path, ending: str) -> None:
+    """Write an app.py and the package that it imports, TREE_MODULES of TREE_LINES each."""
+    package = folder / "tree"
+    package.mkdir()
+    for number in range(TREE_MODULES):
+        (package / f"m{number}.py").write_text(module_text(number, 0))
+    imports = "".join(f"from tree import m{number}\n" for number in range(TREE_MODULES))
+    (package / "__init__.py").write_text(imports)
+    (folder / "app.py").write_text(f"from tree.m{SAVED} import VERSION\n{ANSWER}{ending}")
+
+
+def module_text(number: int, version: int) -> str:
+    count = TREE_LINES // FUNCTION.count("\n")
+    return constant(version) + "".join(FUNCTION.format(n=n, module=number) for n in range(count))
 
 
 # ---------------------------------------------------------------- asking

@@ -56,10 +56,8 @@ class Bare:
 @contextmanager
 def running(kind: str) -> Iterator[Bare]:
     """A bare reloader of procd's own app with the imports of *kind*."""
-    root = Path(tempfile.mkdtemp(prefix="pb", dir="/tmp"))
-    app = apps.App(root / "app" / "app.py", kind, apps.PROCD)
-    app.path.parent.mkdir()
-    app.save(0)
+    root = Path(tempfile.mkdtemp(prefix="pb"))
+    app = apps.made(root, kind, apps.PROCD)
     address = ("127.0.0.1", free_port())
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.bare", app.path, str(address[1]), *apps.MODULES[kind]],

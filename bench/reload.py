@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from bench import apps, picture, rounds
+from bench import apps, picture, rounds, servers
 from bench.rounds import Result
 from bench.torture import Verdict, row
 from tests.service import leftovers
@@ -65,17 +65,13 @@ def arguments() -> argparse.Namespace:
     names = list(apps.IMPORTS)
     parser.add_argument("--apps", type=lambda text: text.split(","), default=names)
     parser.add_argument("--rounds", type=int, help="saves of each server")
-    parser.add_argument(
-        "--preload", default="auto", help="procd's key: auto, off, or names, by comma"
-    )
+    parser.add_argument("--preload", type=servers.preload, default="auto", help="procd's key")
     parser.add_argument("--only", choices=["procd"], help="no peers")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--picture", metavar="FILE", help="an SVG")
     options = parser.parse_args()
     if set(options.apps) - set(names):
         parser.error(f"--apps: only {','.join(names)}")
-    if options.preload not in {"auto", "off"}:
-        options.preload = options.preload.split(",")
     return options
 
 

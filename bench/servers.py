@@ -31,6 +31,7 @@ import yaml
 from bench import apps
 from tests.service import leftovers
 from tests.service.daemon import NOT_INHERITED, REPOSITORY
+from tests.service.shape import Status
 
 START_WITHIN = 30.0  # seconds to the first answer
 WARM_WITHIN = 30.0  # seconds for procd's base to have preloaded what the app imported
@@ -120,10 +121,8 @@ class Server:
 
     def __init__(self, kind: Kind, app_kind: str, workers: int, preload: object = "auto") -> None:
         self.kind = kind
-        self.root = Path(tempfile.mkdtemp(prefix="pb", dir="/tmp"))
-        self.app = apps.App(self.root / "app" / "app.py", app_kind, kind.ending)
-        self.app.path.parent.mkdir()
-        self.app.save(0)
+        self.root = Path(tempfile.mkdtemp(prefix="pb"))
+        self.app = apps.made(self.root, app_kind, kind.ending)
         self.version = 0
         self.saved = 0.0  # the moment of the last save
         self.address = ("127.0.0.1", free_port())
@@ -135,8 +134,8 @@ class Server:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *kind.argv(self.address[1], workers)],
-                cwd=self.app.path.parent,
-                env=self._environment(),
+                cwd=self.root / "app",
+                env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -161,7 +160,7 @@ class Server:
         }
         (self.root / "procd.yaml").write_text(yaml.safe_dump(settings))
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(NOT_INHERITED)}
         # Bytecode may be written and is cached where it always is: that is what users have.
         return kept | {leftovers.MARKER: self.marker, "PYTHONPATH": str(REPOSITORY)}
@@ -199,12 +198,12 @@ class Server:
         """procd: wait until the base has preloaded what the app imported, where it says so."""
         deadline = time.monotonic() + WARM_WITHIN
         while self.kind.is_procd and time.monotonic() < deadline:
-            base = self._status().get("base")
+            base = self.status().get("base")
             if not isinstance(base, dict) or base.get("is_warm", True):
                 return
             time.sleep(0.05)
 
-    def _status(self) -> dict[str, object]:
+    def status(self) -> Status:
         done = subprocess.run(
             [
                 sys.executable,
@@ -215,12 +214,12 @@ class Server:
                 "status",
                 "--json",
             ],
-            env=self._environment(),
+            env=self.environment(),
             capture_output=True,
             check=True,
             timeout=30,
         )
-        status: dict[str, object] = json.loads(done.stdout)
+        status: Status = json.loads(done.stdout)
         return status
 
     def pss(self) -> int:
@@ -258,6 +257,11 @@ def running(kind: Kind, app: str, workers: int, preload: object = "auto") -> Ite
         yield server
     finally:
         server.end()
+
+
+def preload(text: str) -> str | list[str]:
+    """Turn an option into procd's key: auto, off, or names with commas between them."""
+    return text if text in {"auto", "off"} else text.split(",")
 
 
 def free_port() -> int:
