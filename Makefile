@@ -48,10 +48,10 @@ lint: $(VENV)/.installed-dev  ## format check, lint, types
 bench: $(VENV)/.installed-dev  ## what the README claims, measured here
 	@exec $(BIN)/python -m bench
 
-bench-reload: $(VENV)/.installed-bench  ## a save served: procd beside its peers (ten minutes; fetches the peers)
-	@exec $(BIN)/python -m bench.reload --json bench/reload.json --picture bench/reload.svg
+bench-reload: $(VENV)/.installed-bench  ## a save served: procd beside its peers (13 minutes; fetches them)
+	@exec $(BIN)/python -m bench.reload --picture bench/reload.svg
 
-endurance: $(VENV)/.installed-bench  ## 1,000 reloads of a heavy app under load; a save in an app of 80,000 lines
+endurance: $(VENV)/.installed-bench  ## 1,000 reloads of a heavy app under load; a save in 80,000 lines
 	@exec $(BIN)/python -m bench.endurance
 
 torture: $(VENV)/.installed-dev  ## the heavy cases at their full counts (long)

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -29,6 +29,7 @@ from bench.torture import Verdict, no_failures, told
 from tests.service import leftovers
 from tests.service.daemon import eventually, pause
 
+LOAD = replace(rounds.LOAD, kept=4)
 EARLY = 100  # the reload after which the first footprint is taken
 ALLOWED_SILENCE = 0.150  # seconds beyond the quiet run's
 ALLOWED_GROWTH = 2_000_000  # bytes of RSS, of the master and of the base
@@ -53,13 +54,13 @@ def reloads(options: argparse.Namespace) -> Iterator[Verdict]:
     with servers.running(servers.PROCD, "pandas", rounds.WORKERS, options.preload) as server:
         server.wait_until_warm()
         begun, seconds = time.monotonic(), list[float | None]()
-        with Load(server.address, rounds.LOAD) as load:
+        with Load(server.address, LOAD) as load:
             seconds += [server.reload() for _ in range(early)]
             before = footprint(server)
             seconds += [server.reload() for _ in range(count - early)]
             after = footprint(server)
         lasted = time.monotonic() - begun
-        with Load(server.address, rounds.LOAD) as quiet:
+        with Load(server.address, LOAD) as quiet:
             pause(lasted)
     print(f"  with {count} reloads: {load.tally}\n  without:          {quiet.tally}")
     served = [spent for spent in seconds if spent is not None]

@@ -96,7 +96,7 @@ def measured(
             with servers.running(kind, app, WORKERS, preload) as server:
                 settle(server, result)
                 run(server, result, rounds, beside)
-        for _ in range(COLD_STARTS - len(result.cold)):
+        for _ in range(min(COLD_STARTS, rounds) - len(result.cold)):
             with servers.running(kind, app, WORKERS, preload) as server:
                 result.cold.append(server.cold)
         if kind.has_workers:
@@ -133,7 +133,7 @@ def run(
         if beside is not None:
             beside[1].add(beside[0].reload())
             time.sleep(apps.SETTLE)
-    tallies = [reload_under_load(server) for _ in range(LOADED_RELOADS)]
+    tallies = [reload_under_load(server) for _ in range(min(LOADED_RELOADS, rounds))]
     result.silence = max(tally.longest_silence for tally in tallies)
     result.failed = sum(tally.failed for tally in tallies)
     result.requests = sum(tally.ok + tally.failed for tally in tallies)

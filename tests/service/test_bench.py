@@ -40,7 +40,7 @@ def test_procd_and_the_bare_limit_are_measured_in_one_run(tmp_path: Path) -> Non
     for row in rows[:2]:
         assert (row["failed"], row["requests"] > 0) == (0, True), row
         assert set(row["pss"]) == {"2", "4"}, row
-        assert len(row["cold"]) == 3, row
+        assert len(row["cold"]) == 1, row
         assert f"| {row['name']}" in done.stdout
     assert "<svg" in picture.read_text()
     assert not with_temporary_folder(tmp_path)
