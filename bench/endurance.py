@@ -14,6 +14,7 @@ Prints a table of promises as bench.torture does; exit status 1 when one broke.
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
@@ -167,6 +168,7 @@ def main() -> int:
     parser.add_argument("--saves", type=int, default=7, help="of a module of the tree")
     parser.add_argument("--preload", type=servers.preload, default="auto", help="procd's key")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # servers are ended then, too
     leftovers.unshare_queues()
     return told({name: partial(CASES[name], options) for name in options.cases or CASES})
 

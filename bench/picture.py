@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 WIDTH, LABELS, NUMBERS, MARGIN = 760, 215, 80, 20
-ROW, BAR, HEAD, GROUP_GAP = 22, 14, 64, 46
+ROW, BAR, HEAD, GROUP_GAP = 22, 14, 60, 62
 
 STYLE = """\
 text { font: 13px system-ui, sans-serif; fill: #1f2328 }
@@ -43,8 +43,9 @@ def drawn(title: str, caption: str, groups: list[Group]) -> str:
     values = [bar.ms for group in groups for bar in group.bars]
     scale = Scale.of(values)
     height = HEAD + sum(GROUP_GAP + ROW * len(group.bars) for group in groups) + MARGIN
+    size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
         f"<title>{escape(title)}</title>",
         f"<style>{STYLE}</style>",
         f'<rect class="card" x=".5" y=".5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>',
@@ -78,17 +79,17 @@ class Scale:
 
 
 def of_group(group: Group, scale: Scale, top: int) -> Iterator[str]:
-    yield f'<text class="group" x="{MARGIN}" y="{top + 20}">{escape(group.title)}</text>'
-    bottom = top + GROUP_GAP - 8 + ROW * len(group.bars)
+    yield f'<text class="group" x="{MARGIN}" y="{top + 18}">{escape(group.title)}</text>'
+    first = top + GROUP_GAP - 14  # of the bars
     for power in range(scale.low, scale.high + 1):
         x = scale.x(10.0**power)
-        yield f'<path class="grid" d="M{x:.1f} {top + 28}V{bottom}"/>'
+        yield f'<path class="grid" d="M{x:.1f} {first - 6}V{first + ROW * len(group.bars)}"/>'
         yield (
-            f'<text class="small" x="{x:.1f}" y="{top + 20}" text-anchor="middle">'
-            f"{10.0**power:g} ms</text>"
+            f'<text class="small" x="{x:.1f}" y="{first - 12}" text-anchor="middle">'
+            f"{10.0**power:,g} ms</text>"
         )
     for index, bar in enumerate(sorted(group.bars, key=lambda bar: bar.ms)):
-        y = top + 32 + index * ROW
+        y = first + index * ROW
         end = scale.x(bar.ms)
         yield f'<text x="{LABELS - 10}" y="{y + 12}" text-anchor="end">{escape(bar.label)}</text>'
         yield (

@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ COLUMNS = (
 
 def main() -> int:
     options = arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # servers are ended then, too
     leftovers.unshare_queues()
     began = time.monotonic()
     results = []

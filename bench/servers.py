@@ -34,7 +34,7 @@ from tests.service.daemon import NOT_INHERITED, REPOSITORY
 from tests.service.shape import Status
 
 START_WITHIN = 30.0  # seconds to the first answer
-WARM_WITHIN = 30.0  # seconds for procd's base to have preloaded what the app imported
+WARM_WITHIN = 10.0  # seconds for procd's base to have preloaded what the app imported
 END_WITHIN = 10.0  # seconds for a graceful stop, then SIGKILL
 
 Argv = Callable[[int, int], list[str]]  # of port and workers
@@ -141,7 +141,11 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        self.cold = self._until_first_answer(began)
+        try:
+            self.cold = self._until_first_answer(began)
+        except BaseException:
+            self.end()
+            raise
 
     def _configure(self, workers: int, preload: object) -> None:
         settings = {
@@ -171,7 +175,6 @@ class Server:
                 return time.monotonic() - began
             time.sleep(apps.POLL)
         text = self.log.read_text(errors="replace").strip()
-        self.end()
         raise FailedToStartError(text.rpartition("\n")[2] or "no answer")
 
     # -- what is done to it --------------------------------------------------------------------
