@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
+from statistics import median
 
 from bench import apps, picture, rounds, servers
 from bench.rounds import Result
@@ -89,31 +90,37 @@ def all_of(options: argparse.Namespace) -> Iterator[Result]:
 
 
 def judged(app: str, results: list[Result]) -> Iterator[Verdict]:
-    """Like beside like: who watches beside who watches, who is told beside who is told."""
+    """Give each way of procd beside the peers that go the same way, then both beside all."""
     mine = [result for result in results if result.app == app]
-    for procd in (result for result in mine if result.kind == "procd"):
+    procds = [result for result in mine if result.kind == "procd"]
+    peers = [result for result in mine if result.kind == "peer"]
+    (bare,) = (result for result in mine if result.kind == "bare")
+    for procd in procds:
         who = f"{TITLES[app]}, {procd.name}"
-        if procd.middle is None:
-            yield Verdict(f"{who}: a save is served", procd.error or "missed", is_kept=False)
-            continue
-        spent, least = procd.middle, TIMES_FASTER[app]
-        rivals = [
-            (result.middle, result.name)
-            for result in mine
-            if result.kind == "peer" and result.is_hup == procd.is_hup and result.middle
-        ]
-        if rivals:
-            best, name = min(rivals)
-            text = f"{best / spent:.1f} x {name} ({best * 1e3:.0f} / {spent * 1e3:.0f} ms)"
-            is_kept = best / spent > least
-            yield Verdict(f"{who}: over {least:g} x faster than each peer", text, is_kept)
-        (bare,) = (result for result in mine if result.kind == "bare")
-        if bare.middle is not None:
-            text = f"{spent / bare.middle:.1f} x ({spent * 1e3:.1f} / {bare.middle * 1e3:.1f} ms)"
-            is_kept = spent / bare.middle <= TIMES_BARE
-            yield Verdict(f"{who}: at most {TIMES_BARE:g} x bare", text, is_kept)
+        text = procd.error or f"{procd.missed} missed"
+        yield Verdict(f"{who}: each save is served", text, bool(procd.saves) and not procd.missed)
+        same = [result for result in peers if result.is_hup == procd.is_hup]
+        yield from faster(f"{who}, its like", [procd], same, TIMES_FASTER[app])
+        yield from near(who, procd, bare)
         text = f"{procd.failed} of {procd.requests}"
-        yield Verdict(f"{who}: no request fails in a reload", text, not procd.failed)
+        yield Verdict(f"{who}: no request fails", text, not procd.failed)
+    yield from faster(f"{TITLES[app]}, watching or told", procds, peers, TIMES_FASTER[app])
+
+
+def faster(what: str, procds: list[Result], peers: list[Result], least: float) -> Iterator[Verdict]:
+    mine = [result.middle for result in procds if result.middle]
+    theirs = [(result.middle, result.name) for result in peers if result.middle]
+    if mine and theirs:
+        best, (rival, name) = min(mine), min(theirs)
+        text = f"{rival / best:.1f} x {name} ({rival * 1e3:.0f} / {best * 1e3:.0f} ms)"
+        yield Verdict(f"{what}: {least:g} x as fast", text, rival / best > least)
+
+
+def near(who: str, procd: Result, bare: Result) -> Iterator[Verdict]:
+    if procd.middle and bare.middle:
+        ratio = procd.middle / bare.middle
+        text = f"{ratio:.1f} x ({procd.middle * 1e3:.1f} / {bare.middle * 1e3:.1f} ms)"
+        yield Verdict(f"{who}: at most {TIMES_BARE:g} x bare", text, ratio <= TIMES_BARE)
 
 
 # ---------------------------------------------------------------- what is shown
@@ -158,7 +165,7 @@ def cells(result: Result) -> tuple[str, ...]:
         ms(max(result.old_code)),
         ms(result.silence),
         f"{result.failed} of {result.requests}",
-        ms(sorted(result.cold)[len(result.cold) // 2]),
+        ms(median(result.cold) if result.cold else None),
         ", ".join(f"{size / 1e6:.0f} ({count})" for count, size in sorted(result.pss.items())),
     )
 
