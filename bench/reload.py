@@ -3,8 +3,7 @@
     python -m bench.reload [--apps tiny,pandas] [--rounds N] [--preload auto] [--only procd]
                            [--json FILE] [--picture FILE]
 
-For each app, procd in turns with the bare limit, then every peer: save to first new answer, how
-long old code still answered, silence and failed requests of a reload under a light load, cold
+For each app, procd, the bare limit and every peer, in turns: save to first new answer, how long old code still answered, silence and failed requests of a reload under a light load, cold
 start, and PSS of the whole process tree. Exit status 1 when a promise is broken.
 """
 
@@ -27,7 +26,9 @@ from bench.rounds import Result
 from bench.torture import Verdict, row
 from tests.service import leftovers
 
-ROUNDS = {"tiny": 10, "pandas": 5}
+MINE = (servers.PROCD, servers.PROCD_HUP)
+KINDS = {"procd": MINE, None: (*MINE, *servers.PEERS)}  # by --only
+ROUNDS = {"tiny": 10, "pandas": 6}
 TIMES_FASTER = {"tiny": 1.0, "pandas": 10.0}  # than the best peer
 TIMES_BARE = 2.0  # at most
 TITLES = {"tiny": "tiny app", "pandas": "app with numpy and pandas"}
@@ -43,9 +44,10 @@ def main() -> int:
     leftovers.unshare_queues()
     began = time.monotonic()
     results = []
-    for result in all_of(options):
-        results.append(result)
-        print(f"  {result.app}: {result.name} ...", file=sys.stderr, flush=True)
+    for app in options.apps:
+        count = options.rounds or ROUNDS[app]
+        preload = options.preload if apps.MODULES[app] else "auto"
+        results += rounds.race(app, KINDS[options.only], count, preload, progress)
     machine = machine_line(time.monotonic() - began)
     print(machine)
     for app, found in groupby(results, lambda result: result.app):
@@ -78,12 +80,8 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def all_of(options: argparse.Namespace) -> Iterator[Result]:
-    for app in options.apps:
-        count = options.rounds or ROUNDS[app]
-        yield from rounds.of_procd(app, count, options.preload if app != "tiny" else "auto")
-        if not options.only:
-            yield from rounds.of_peers(app, count)
+def progress(text: str) -> None:
+    print(f"  {text} ...", file=sys.stderr, flush=True)
 
 
 # ---------------------------------------------------------------- the promises
@@ -98,7 +96,8 @@ def judged(app: str, results: list[Result]) -> Iterator[Verdict]:
     for procd in procds:
         who = f"{TITLES[app]}, {procd.name}"
         text = procd.error or f"{procd.missed} missed"
-        yield Verdict(f"{who}: each save is served", text, bool(procd.saves) and not procd.missed)
+        is_kept = bool(procd.saves) and not procd.missed and not procd.error
+        yield Verdict(f"{who}: each save is served", text, is_kept)
         same = [result for result in peers if result.is_hup == procd.is_hup]
         yield from faster(f"{who}, its like", [procd], same, TIMES_FASTER[app])
         yield from near(who, procd, bare)

@@ -1,26 +1,26 @@
-"""One server through all measurements of bench.reload, from its cold start to its end.
+"""The measurements of bench.reload: every server, from its cold start to its end, in turns.
 
-A round is one save. procd's rounds are taken in turns with those of the bare limit, so that a
-machine which grows slower does so for both.
+A round is one save. The rounds are spread over PASSES, in each of which every server has its turn:
+a machine that grows slower does so for all of them. procd's rounds are taken in turns with those
+of the bare limit.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
 from bench import apps, bare, servers
-from bench.load import Load, Plan, Tally
+from bench.load import Load, Plan
 
 WORKERS = 2
 MORE_WORKERS = 4  # PSS only
-COLD_STARTS = 3
-LOADED_RELOADS = 2  # under load; the worst silence counts, the failures are added up
+PASSES = 3  # each with a cold start and a reload under load; worst silence, sum of failures
 BEFORE, AFTER = 0.5, 1.0  # seconds of load around a reload
 REST = 1.0  # seconds for every worker to have come up, before the tree is weighed
 
@@ -60,90 +60,109 @@ class Result:
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"median": self.middle}
 
-    def add(self, spent: float | None) -> None:
-        if spent is None:
-            self.missed += 1
-        else:
-            self.saves.append(spent)
+    @property
+    def rounds(self) -> int:
+        return len(self.saves) + self.missed
 
 
-def of_procd(app: str, rounds: int, preload: object) -> Iterator[Result]:
-    """Give procd watching, then procd told by HUP, then the bare limit beside both."""
-    limit = Result("bare fork and import", app, kind="bare")
-    for kind in (servers.PROCD, servers.PROCD_HUP):
-        with bare.running(app) as beside:
-            yield measured(kind, app, rounds, preload, (beside, limit))
-    yield limit
-
-
-def of_peers(app: str, rounds: int) -> Iterator[Result]:
-    for kind in servers.PEERS:
-        yield measured(kind, app, rounds)
-
-
-def measured(
-    kind: servers.Kind,
+def race(
     app: str,
+    kinds: tuple[servers.Kind, ...],
     rounds: int,
     preload: object = "auto",
-    beside: tuple[bare.Bare, Result] | None = None,
-) -> Result:
-    """All measurements of one server; one that does not come up is a row that says so."""
-    result = Result(kind.name, app, "procd" if kind.is_procd else "peer", kind.is_hup)
+    progress: Callable[[str], None] = lambda _text: None,
+) -> list[Result]:
+    """All results of *app*: one for each server, and the bare limit."""
+    limit = Result("bare fork and import", app, "bare")
+    results = [
+        Result(kind.name, app, "procd" if kind.is_procd else "peer", kind.is_hup) for kind in kinds
+    ]
+    passes = min(PASSES, rounds)
+    for turn in range(passes):
+        until = rounds * (turn + 1) // passes
+        for kind, result in zip(kinds, results, strict=True):
+            progress(f"{app} {turn + 1}/{passes}: {kind.name}")
+            with ExitStack() as stack:
+                beside = None
+                if kind.is_procd:
+                    beside = Beside(stack.enter_context(bare.running(app)), limit)
+                one_pass(kind, result, until, preload, beside)
+    for kind, result in zip(kinds, results, strict=True):
+        if kind.has_workers and not result.error:
+            progress(f"{app}: {kind.name} with {MORE_WORKERS} workers")
+            weigh(kind, result, preload)
+    return [*results, limit]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The bare limit, measured after each save of a server."""
+
+    bare: bare.Bare
+    result: Result
+
+
+def one_pass(
+    kind: servers.Kind, result: Result, until: int, preload: object, beside: Beside | None
+) -> None:
+    """Start, save until there are that many saves, reload under load, end.
+
+    A server that does not come up is a row that says so.
+    """
     try:
-        while len(result.saves) + result.missed < rounds:
+        while result.rounds < until and not result.error:
             # Normally once; anew after a missed save, or what one save broke would count for all.
-            with servers.running(kind, app, WORKERS, preload) as server:
-                settle(server, result)
-                run(server, result, rounds, beside)
-        for _ in range(min(COLD_STARTS, rounds) - len(result.cold)):
-            with servers.running(kind, app, WORKERS, preload) as server:
+            with servers.running(kind, result.app, WORKERS, preload) as server:
                 result.cold.append(server.cold)
-        if kind.has_workers:
-            with servers.running(kind, app, MORE_WORKERS, preload) as server:
-                settle(server, None)
-                result.pss[MORE_WORKERS] = server.pss()
+                settle(server)
+                result.pss.setdefault(WORKERS if kind.has_workers else 1, server.pss())
+                if saves(server, result, until, beside):
+                    reload_under_load(server, result)
     except servers.FailedToStartError as error:
         result.error = str(error)
-    return result
 
 
-def settle(server: servers.Server, result: Result | None) -> None:
-    """Wait until it is as it stays, and weigh it then."""
+def settle(server: servers.Server) -> None:
+    """Wait until it is as it stays."""
     server.wait_until_warm()
     server.settle()
     time.sleep(REST)
-    if result is not None:
-        result.cold.append(server.cold)
-        result.pss.setdefault(WORKERS if server.kind.has_workers else 1, server.pss())
 
 
-def run(
-    server: servers.Server,
-    result: Result,
-    rounds: int,
-    beside: tuple[bare.Bare, Result] | None,
-) -> None:
-    while len(result.saves) + result.missed < rounds:
+def saves(server: servers.Server, result: Result, until: int, beside: Beside | None) -> bool:
+    """False when one was missed."""
+    while result.rounds < until:
         spent = server.reload()
-        result.add(spent)
         if spent is None:
-            return
+            result.missed += 1
+            return False
+        result.saves.append(spent)
         result.old_code.append(max(spent, server.settle() - server.saved))
         if beside is not None:
-            beside[1].add(beside[0].reload())
+            limit = beside.bare.reload()
+            if limit is not None:
+                beside.result.saves.append(limit)
             time.sleep(apps.SETTLE)
-    tallies = [reload_under_load(server) for _ in range(min(LOADED_RELOADS, rounds))]
-    result.silence = max(tally.longest_silence for tally in tallies)
-    result.failed = sum(tally.failed for tally in tallies)
-    result.requests = sum(tally.ok + tally.failed for tally in tallies)
+    return True
 
 
-def reload_under_load(server: servers.Server) -> Tally:
-    with ExitStack() as stack:
-        load = stack.enter_context(Load(server.address, LOAD))
+def reload_under_load(server: servers.Server, result: Result) -> None:
+    with Load(server.address, LOAD) as load:
         time.sleep(BEFORE)
-        server.reload()
+        if server.reload() is None:
+            result.missed += 1
         server.settle()
         time.sleep(AFTER)
-    return load.tally
+    result.silence = max(result.silence or 0.0, load.tally.longest_silence)
+    result.failed += load.tally.failed
+    result.requests += load.tally.ok + load.tally.failed
+
+
+def weigh(kind: servers.Kind, result: Result, preload: object) -> None:
+    """Add what the tree of MORE_WORKERS weighs."""
+    try:
+        with servers.running(kind, result.app, MORE_WORKERS, preload) as server:
+            settle(server)
+            result.pss[MORE_WORKERS] = server.pss()
+    except servers.FailedToStartError as error:
+        result.error = str(error)

@@ -60,7 +60,7 @@ def with_temporary_folder(folder: Path) -> list[psutil.Process]:
 def test_a_peer_that_is_not_there_is_a_row_that_says_so() -> None:
     kind = servers.Kind("nobody", "no_such_server", "", lambda _port, _workers: [])
 
-    result = rounds.measured(kind, "tiny", 1)
+    result, _ = rounds.race("tiny", (kind,), 1)
 
     assert (result.error, result.saves) == ("not installed", [])
 
@@ -68,6 +68,6 @@ def test_a_peer_that_is_not_there_is_a_row_that_says_so() -> None:
 def test_a_peer_that_does_not_start_is_a_row_with_its_last_words() -> None:
     kind = servers.Kind("broken", "this", "", lambda _port, _workers: ["this"])
 
-    result = rounds.measured(kind, "tiny", 1)
+    result, _ = rounds.race("tiny", (kind,), 1)
 
     assert "Namespaces are one honking great idea" in result.error
