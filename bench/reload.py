@@ -3,8 +3,9 @@
     python -m bench.reload [--apps tiny,pandas] [--rounds N] [--preload auto] [--only procd]
                            [--json FILE] [--picture FILE]
 
-For each app, procd, the bare limit and every peer, in turns: save to first new answer, how long old code still answered, silence and failed requests of a reload under a light load, cold
-start, and PSS of the whole process tree. Exit status 1 when a promise is broken.
+For each app, procd, the bare limit and every peer, in turns: save to first new answer, how long
+old code still answered, silence and failed requests of a reload under a light load, cold start,
+and PSS of the whole process tree. Exit status 1 when a promise is broken.
 """
 
 from __future__ import annotations
