@@ -12,7 +12,7 @@ VENV := .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info
 endif
 BIN := $(VENV)/bin
 
-.PHONY: help run test test-short lint bench torture clean
+.PHONY: help run test test-short lint bench bench-reload endurance torture clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -48,6 +48,12 @@ lint: $(VENV)/.installed-dev  ## format check, lint, types
 bench: $(VENV)/.installed-dev  ## what the README claims, measured here
 	@exec $(BIN)/python -m bench
 
+bench-reload: $(VENV)/.installed-bench  ## a save served: procd beside its peers (13 minutes; fetches them)
+	@exec $(BIN)/python -m bench.reload --picture bench/reload.svg
+
+endurance: $(VENV)/.installed-bench  ## 1,000 reloads of a heavy app under load; a save in 80,000 lines
+	@exec $(BIN)/python -m bench.endurance
+
 torture: $(VENV)/.installed-dev  ## the heavy cases at their full counts (long)
 	PROCD_TORTURE=1 $(BIN)/python -m pytest -o faulthandler_timeout=7200 -m heavy
 	PROCD_TORTURE=1 $(BIN)/python -m pytest tests/kernel/test_control.py tests/pure/test_config_fuzz.py
@@ -66,6 +72,10 @@ $(VENV)/.installed: pyproject.toml
 $(VENV)/.installed-dev: pyproject.toml
 	$(call venv,.[dev])
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-bench: pyproject.toml
+	$(call venv,.[bench])
+	@touch $(VENV)/.installed $(VENV)/.installed-dev $@
 
 # pip keeps its own settings (PIP_*, pip.conf): a mirror or a proxy of this machine is none of our business.
 define venv

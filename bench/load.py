@@ -70,6 +70,7 @@ class Plan:
     patience: float = 20.0  # for one answer
     request: Callable[[int], bytes] = lambda _n: b"VERSION\n"
     is_good: Callable[[int, bytes], bool] = lambda _n, line: json.loads(line) is not None
+    is_http: bool = False  # the line is then the answer's body
 
 
 class Load:
@@ -137,7 +138,7 @@ class Load:
         try:
             writer.write(self.plan.request(number))
             await writer.drain()
-            line = await asyncio.wait_for(reader.readline(), self.plan.patience)
+            line = await asyncio.wait_for(self._read(reader), self.plan.patience)
         except TimeoutError:
             self.tally.fail(f"no answer to {number} in {self.plan.patience} s")
             return False
@@ -150,6 +151,21 @@ class Load:
             return False
         self.tally.answered(since, time.monotonic())
         return True
+
+    async def _read(self, reader: asyncio.StreamReader) -> bytes:
+        """One answer; empty when the connection closed before its end."""
+        line = await reader.readline()
+        if not self.plan.is_http:
+            return line
+        length = 0
+        while line not in {b"\r\n", b""}:
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+            line = await reader.readline()
+        with suppress(asyncio.IncompleteReadError):
+            return await reader.readexactly(length)
+        return b""
 
     def _lost(self, since: float, *, is_first: bool, reason: str) -> bool:
         waited = time.monotonic() - since

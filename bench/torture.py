@@ -12,8 +12,9 @@ import argparse
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from statistics import median, quantiles
@@ -261,11 +262,16 @@ def main() -> int:
     parser.add_argument("--divide", type=int, default=1, help="run an N-th of each count")
     options = parser.parse_args()
     leftovers.unshare_queues()
+    return told({name: partial(CASES[name], options.divide) for name in options.cases or CASES})
+
+
+def told(cases: Mapping[str, Callable[[], Iterator[Verdict]]]) -> int:
+    """Run the cases, print their verdicts; the exit status: 1 when a promise is broken."""
     verdicts: list[Verdict] = []
-    for name in options.cases or CASES:
+    for name, case in cases.items():
         print(f"{name}:")
         try:
-            for verdict in CASES[name](options.divide):
+            for verdict in case():
                 verdicts.append(verdict)
                 print(f"  {row(verdict)}", flush=True)
         except Exception as error:  # noqa: BLE001 - a case that breaks is a broken promise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import traceback
 from contextlib import suppress
 
 from procd.config.schema import Config
@@ -47,7 +46,7 @@ def _verdict(channel: Channel) -> str | None:
 
 def _import(config: Config, channel: Channel) -> int:
     from procd.spawn.appimport import checked
-    from procd.spawn.explain import explain
+    from procd.spawn.explain import explain, place_of
     from procd.spawn.loader import Loader
 
     os.environ.update(config.env)
@@ -57,17 +56,8 @@ def _import(config: Config, channel: Channel) -> int:
         loader.install()
         checked(loader.load(config.app), config.app)
     except BaseException as error:  # noqa: BLE001 - an import may raise anything
-        channel.send("bad", {"error": f"{_place(config, error)}: {explain(error)}"[:60_000]})
+        place = place_of(error, config.chdir, column=True) or f"{config.path}:1:1"
+        channel.send("bad", {"error": f"{place}: {explain(error, config.chdir)}"[:60_000]})
         return 2
     channel.send("good")
     return 0
-
-
-def _place(config: Config, error: BaseException) -> str:
-    """Return FILE:LINE:COL of the app's own last frame."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}:{error.lineno or 1}:{error.offset or 1}"
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if frame.filename.startswith(str(config.chdir)) and "/procd/spawn/" not in frame.filename:
-            return f"{frame.filename}:{frame.lineno or 1}:{(frame.colno or 0) + 1}"
-    return f"{config.path}:1:1"

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from procd.master.steps import named
+
 _TASKS = ("queued", "running", "done", "failed", "retried", "dead", "refused")
 
 
@@ -19,7 +21,7 @@ def show(page: Mapping[str, Any]) -> None:
         console.print("config refused:", style="bold red")
         console.print(page["config"]["error"], markup=False, soft_wrap=True)
     if reload["error"] and reload["state"] == "refused":
-        console.print(f"reload refused: {', '.join(reload['cause'])}", style="bold red")
+        console.print(f"reload refused: {named(tuple(reload['cause']))}", style="bold red")
         console.print(reload["error"], markup=False, soft_wrap=True)
     where = ", ".join(page["listeners"]) or "no listener"
     console.print(
@@ -28,8 +30,14 @@ def show(page: Mapping[str, Any]) -> None:
         markup=False,
     )
     if reload["state"] == "ok" and reload["seconds"] is not None:
-        cause = ", ".join(reload["cause"])
+        cause = named(tuple(reload["cause"]))
         console.print(f"last reload {reload['seconds'] * 1000:.0f} ms: {cause}", markup=False)
+        steps = "  ".join(f"{name} {_ms(took)}" for name, took in reload["steps"].items())
+        console.print(f"  {steps}", style="dim", markup=False)
+        if reload["refusal"]:
+            why = (reload["refusal"]["error"] or "").splitlines()[:1]
+            console.print(f"last refusal: {''.join(why)}", markup=False, soft_wrap=True)
+    _show_base(console, page["base"])
     if page["config"]["needs_restart"]:
         keys = ", ".join(page["config"]["needs_restart"])
         console.print(f"needs a restart: {keys}", style="yellow", markup=False, soft_wrap=True)
@@ -37,6 +45,17 @@ def show(page: Mapping[str, Any]) -> None:
     told = "  ".join(f"{name} {tasks[name]}" for name in _TASKS)
     console.print(f"tasks  {told}", markup=False)
     console.print(_table(page["processes"]))
+
+
+def _show_base(console: Console, base: Mapping[str, Any]) -> None:
+    """Say what a new generation finds imported, and what cannot be shared by a fork."""
+    if not base["is_warm"]:
+        console.print("base: not warm yet, a reload imports all", style="dim")
+    for package, why in base["left_out"].items():
+        console.print(f"not preloaded: {package}: {why}", style="yellow", markup=False)
+    if base["unfit"]:
+        text = f"each process imports the app for itself: {base['unfit']}"
+        console.print(text, style="yellow", markup=False, soft_wrap=True)
 
 
 def _table(processes: list[Mapping[str, Any]]) -> Table:
@@ -74,6 +93,10 @@ def _table(processes: list[Mapping[str, Any]]) -> Table:
 
 def _text(value: object) -> str:
     return "" if value is None else str(value)
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms"
 
 
 def _mib(size: int | None) -> str:

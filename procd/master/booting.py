@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from procd import logs
+from procd.ipc.channel import Packet
 from procd.ipc.scoreboard import Role
 from procd.master.generation import Generation, Trial
+from procd.master.lifecycle import SEATED, State
+from procd.master.process import Process
 from procd.master.processes import Processes
 from procd.master.reload import Phase, Reload
 
@@ -46,6 +49,7 @@ class Booting:
         info = self._infos[number]
         info.boots += 1
         info.is_looked_at = False
+        info.steps.imported = None
         if not info.unfit:
             info.sources, info.has_template = {}, False
         for process in list(self._processes.table.values()):
@@ -54,7 +58,37 @@ class Booting:
         logs.info("generation boots anew", generation=number, because=why)
         return reload.again()
 
-    def is_unfit(self, reload: Reload, number: int, why: str) -> Reload:
+    def heard(self, reload: Reload, process: Process, packet: Packet, now: float) -> Reload:
+        """A template or process of a generation says something about its code."""
+        seat = process.row.seat
+        info = self._infos.get(seat.generation)
+        is_template = seat.role is Role.TEMPLATE
+        if info is None or (is_template and process.row.state is State.KILLED):
+            return reload  # the second: last words of one that another has taken the place of
+        match packet.kind:
+            case "sources":
+                info.sources |= {path: str(digest) for path, digest in packet.pairs().items()}
+            case "failed":
+                process.error = str(packet.body.get("error"))
+            case "unfit" if is_template:
+                return self._is_unfit(reload, seat.generation, str(packet.body.get("why")))
+            case "ready" if is_template:
+                info.has_template = True
+                info.steps.imported = info.steps.imported or now
+        return reload
+
+    def is_ready(self, reload: Reload, now: float) -> None:
+        """All of the coming generation are ready: note when, and when they were forked."""
+        steps = self._infos[reload.generation].steps
+        mine = [
+            process
+            for process in self._processes.table.values()
+            if process.row.seat.generation == reload.generation and process.row.seat.role in SEATED
+        ]
+        steps.forked = max((process.forked for process in mine), default=now)
+        steps.ready = now
+
+    def _is_unfit(self, reload: Reload, number: int, why: str) -> Reload:
         """Nothing can be forked from the app once it is imported: each process imports it."""
         info = self._infos[number]
         info.unfit, info.has_template = why, True

@@ -91,6 +91,7 @@ class Commands:
             table=service.processes,
             scoreboard=service.scoreboard,
             recovery=service.recovery,
+            bases=service.bases,
         )
         page["control"] = {"refused": service.count_refused()}
         reply({"ok": True, "status": page})

@@ -158,9 +158,8 @@ class Events:
         service.say_ready(None)
         text = f"generation {max(generations.reload.serving.values())} serves"
         if is_refused:
-            # A traceback's last line names the error.
             why = (generations.last.error or "").splitlines()
-            text += f"; reload refused: {why[-1] if why else 'see the log'}"
+            text += f"; reload refused: {why[0] if why else 'see the log'}"
         sdnotify.ready(text[:STATUS_CHARACTERS])
 
     def _put_into_effect(self) -> None:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from procd.config.schema import Config
 from procd.master.asked import Ended
+from procd.master.steps import Steps
 
 
 @dataclass(slots=True)
@@ -16,8 +17,8 @@ class Generation:
 
     config: Config
     causes: tuple[str, ...]
+    steps: Steps
     sources: dict[str, str] = field(default_factory=dict)  # path → sha256 hex
-    import_seconds: float = 0.0
     has_template: bool = False  # had one: the next is born from its manifest
     unfit: str = ""  # why nothing can be forked from a process that has imported it
     is_looked_at: bool = False  # its base has compared what it preloaded with the disk
@@ -32,6 +33,7 @@ class Last:
     seconds: float | None = None
     error: str | None = None
     cause: tuple[str, ...] = ()
+    steps: Steps | None = None  # of one that took over
 
 
 @dataclass(frozen=True, slots=True)

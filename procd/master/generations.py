@@ -22,11 +22,12 @@ from procd.master.booting import Booting
 from procd.master.closing import Closing, give_rest
 from procd.master.configreader import ConfigReader
 from procd.master.generation import Around, Generation, Last, Trial
-from procd.master.lifecycle import UP, State, Want, draining_generations
+from procd.master.lifecycle import SEATED, UP, State, Want, draining_generations
 from procd.master.listening import Listening
 from procd.master.process import Death, Process
 from procd.master.processes import Processes
 from procd.master.reload import Counts, Phase, Reload, Verdict
+from procd.master.steps import Steps, named
 
 BOTH = (Role.WORKER, Role.TASK)
 
@@ -48,6 +49,7 @@ class Generations:
         self.counts = Counts(config.worker_num, config.task_worker_num)
         self.reload = Reload()
         self.last = Last()
+        self.refusal: Last | None = None  # the last one, whatever came after it
         self.asked = Asked()
         self.infos: dict[int, Generation] = {}
         self._coming = config
@@ -128,9 +130,9 @@ class Generations:
         self._coming = config
         self._coming_counts = edited(self.counts, self.config, config)
         self.reload = self.reload.begin(roles, now, config.boot_timeout)
-        self.infos[self.reload.generation] = Generation(config, causes)
+        self.infos[self.reload.generation] = Generation(config, causes, Steps(now))
         self.last = Last("booting", None, self.last.error, causes)
-        logs.info("generation booting", generation=self.reload.generation, cause=",".join(causes))
+        logs.info("generation booting", generation=self.reload.generation, cause=named(causes))
 
     # An edit that takes no new generation
 
@@ -218,6 +220,7 @@ class Generations:
                 # It is refused by its reaping, which is about to come with what it said.
                 return
         self._listening.switch(self._coming.backlog)
+        self._booting.is_ready(self.reload, now)
         self.reload = self.reload.switch(now)
 
     def _finish(self, now: float) -> None:
@@ -229,15 +232,15 @@ class Generations:
         )
         self.config, self.counts = self._coming, self._coming_counts
         self._leaves_keys = self._leaves_keys and self.reload.roles != BOTH
-        seconds = now - self.reload.began
-        causes = self.last.cause
+        seconds, causes = now - self.reload.began, self.last.cause
         self._refused_config = None
-        self.last = self._settled = Last("ok", seconds, None, causes)
-        self._listening.take_over(self.reload.generation, self.config)
         number = self.reload.generation
-        what = ", ".join(causes)
-        text = f"reloaded in {seconds * 1000:.0f} ms: {what} (generation {number})"
-        logs.info("started" if first else text, generation=number, seconds=seconds)
+        steps = self.infos[number].steps
+        steps.switched = now
+        self.last = self._settled = Last("ok", seconds, None, causes, steps)
+        self._listening.take_over(number, self.config)
+        text = f"reloaded in {seconds * 1000:.0f} ms: {named(causes)} (generation {number})"
+        logs.info("started" if first else text, **steps.seconds())
         if edit.parts:
             logs.info("config applied", **edit.fields)
         old = before - set(self.reload.serving.values())
@@ -273,10 +276,10 @@ class Generations:
         self._refused(why, 2, causes, 0.0)
 
     def _refused(self, why: str, exit_status: int, causes: tuple[str, ...], seconds: float) -> None:
-        self.last = Last("refused", seconds, why, causes)
+        self.last = self.refusal = Last("refused", seconds, why, causes)
         if self.config_error is None:
             self._settled = self.last
-        logs.log.error("%s", logs.line("reload refused", cause=",".join(causes)) + "\n" + why)
+        logs.log.error("%s", f"reload refused: {named(causes)}\n{why}")
         self.asked.tell(Outcome(exit_status, why))
         self._around.attempted(Ended.REFUSED)
 
@@ -284,29 +287,24 @@ class Generations:
 
     def heard(self, process: Process, packet: Packet) -> None:
         """A template or process of a generation says something about its code."""
-        seat = process.row.seat
-        info = self.infos.get(seat.generation)
-        is_template = seat.role is Role.TEMPLATE
-        if info is None or (is_template and process.row.state is State.KILLED):
-            return  # the second: last words of one that another has taken the place of
-        match packet.kind:
-            case "sources":
-                info.sources |= {path: str(digest) for path, digest in packet.pairs().items()}
-            case "failed":
-                process.error = str(packet.body.get("error"))
-            case "unfit" if is_template:
-                self.reload = self._booting.is_unfit(
-                    self.reload, seat.generation, str(packet.body.get("why"))
-                )
-            case "ready" if is_template:
-                info.has_template = True
+        self.reload = self._booting.heard(self.reload, process, packet, time.monotonic())
 
     def died(self, death: Death) -> None:
-        """A death before the switch is a refusal."""
+        """A death before the switch is a refusal; the last one after it is the drain's end."""
         row = death.process.row
+        self._drained()
         if row.state is State.KILLED or row.seat.role is Role.BASE:
             return
         self.reload = self.reload.fail(row.seat.generation, death.reason)
+
+    def _drained(self) -> None:
+        steps, serving = self.last.steps, set(self.reload.serving.values())
+        rows = [row for row in self._processes.rows() if row.seat.role in SEATED]
+        if steps is None or steps.switched is None or steps.drained is not None:
+            return
+        if all(row.seat.generation in {*serving, self.reload.generation} for row in rows):
+            steps.drained = time.monotonic()
+            logs.info("drained", **steps.seconds())
 
     def due(self) -> list[float]:
         times = [self._reader.deadline or inf, self._closing.due]

@@ -21,6 +21,7 @@ class Process:
     pidfd: int = -1
     error: str | None = None  # what it reported before its end
     restarts: int = 0
+    forked: float = 0.0  # when its pid was known
     is_shut: bool = False  # accepts no more, and has said so
 
 

@@ -162,6 +162,7 @@ class Processes:
 
     def _forked(self, process: Process, pid: int) -> None:
         process.row = replace(process.row, pid=pid).step(Event.FORKED)
+        process.forked = time.monotonic()
         self._scoreboard.stand(process.row.row, pid, Standing.BOOTING)
         status = self._statuses.pop(pid, 0)
         try:
@@ -229,7 +230,7 @@ class Processes:
 
     @staticmethod
     def retire(process: Process) -> None:
-        """Have a process replaced: it asked for it."""
+        """Have a process replaced."""
         process.row = replace(process.row, retires=True)
 
     @staticmethod
@@ -289,8 +290,7 @@ class Processes:
 
     def _died(self, process: Process, status: int) -> None:
         self._last_words(process)
-        row = process.row
-        seat = row.seat
+        row, seat = process.row, process.row.seat
         sitting = Sitting(
             *(row.row, row.incarnation, row.pid, seat.generation, seat.role, seat.number),
             Standing.LEAVING,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 
 from procd.ipc.scoreboard import Cell, Role, Scoreboard
+from procd.master.bases import Bases
+from procd.master.generation import Last
 from procd.master.generations import Generations
 from procd.master.lifecycle import GOING, SEATED, State
 from procd.master.listeners import Listener
 from procd.master.process import Process
 from procd.master.processes import Processes
 from procd.master.recovery import Recovery
+from procd.master.steps import Steps
 
 _STATES = {
     State.FORKING: "booting",
@@ -87,6 +90,20 @@ def tasks(recovery: Recovery, table: Processes, scoreboard: Scoreboard) -> Json:
     }
 
 
+def _steps(steps: Steps | None) -> Json | None:
+    """How long each step of the last reload took, as far as it has come, in seconds."""
+    if steps is None:
+        return None
+    return {name: round(seconds, 4) for name, seconds in steps.seconds().items()}
+
+
+def _refusal(refusal: Last | None) -> Json | None:
+    """The last refusal, also after a reload that was none."""
+    if refusal is None:
+        return None
+    return {"error": refusal.error, "cause": list(refusal.cause)}
+
+
 def status(  # noqa: PLR0913 - the whole service on one page
     *,
     state: str,
@@ -97,10 +114,12 @@ def status(  # noqa: PLR0913 - the whole service on one page
     table: Processes,
     scoreboard: Scoreboard,
     recovery: Recovery,
+    bases: Bases,
 ) -> Json:
     """The whole page."""
     now = time.monotonic()
     last = generations.last
+    serving = generations.infos.get(max(generations.reload.serving.values(), default=0))
     return {
         "state": state,
         "pid": pid,
@@ -120,5 +139,13 @@ def status(  # noqa: PLR0913 - the whole service on one page
             "seconds": None if last.seconds is None else round(last.seconds, 4),
             "error": last.error,
             "cause": list(last.cause),
+            "steps": _steps(last.steps),
+            "refusal": _refusal(generations.refusal),
+        },
+        "base": {
+            "is_warm": bases.is_warm,
+            "preloaded": bases.preloaded,
+            "left_out": bases.left_out,
+            "unfit": None if serving is None else serving.unfit or None,
         },
     }

@@ -73,7 +73,7 @@ class Template:
                 self._app.run(self._generation, is_reborn=self._kind is Kind.REBORN)
             except BaseException as error:  # noqa: BLE001 - the app's import may raise anything
                 send_pairs(self._channel, "sources", self._app.sources)
-                self._channel.send("failed", {"error": explain(error)})
+                self._channel.send("failed", {"error": explain(error, self._config.chdir)})
                 return 1
             send_pairs(self._channel, "sources", self._app.sources)
             self._tell_modules()
@@ -149,7 +149,7 @@ class Template:
                 return runner.run(_live(context))
         except BaseException as error:  # noqa: BLE001 - on_worker_start may raise anything
             logs.log.error("%s", logs.line("process failed"), exc_info=error)
-            self._channel.send("failed", {"error": explain(error)})
+            self._channel.send("failed", {"error": explain(error, self._config.chdir)})
             return 1
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from math import inf
 
 from procd import logs
@@ -25,29 +25,53 @@ class Drain:
     """The last part of a worker's life."""
 
     def __init__(
-        self, host: ProcessHost, connections: set[Connection], is_empty: Callable[[], bool]
+        self,
+        host: ProcessHost,
+        connections: set[Connection],
+        make_mover: Callable[[], Awaitable[Mover]],
+        is_empty: Callable[[], bool],
     ) -> None:
-        self.mover: Mover | None = None  # once it is known what nobody holds
+        self.mover: Mover | None = None  # from run() on
         self._host = host
         self._connections = connections
+        self._make_mover = make_mover
         self._is_empty = is_empty
         self._deadline = inf
         self._closes_idle = False
+        self._moves = False
+        self._fds: list[int] = []  # pipes to heirs that came before the mover
 
     def order(self, packet: Packet) -> None:
         """Take the master's word: until when, and what becomes of connections."""
         self._deadline = float(str(packet.body.get("deadline", 0)))
         self._closes_idle = bool(packet.body.get("close_idle"))
-        if self.mover is None:
-            close_fds(packet.fds)
-        elif packet.body.get("move"):
-            self.mover.begin(packet.fds)
-        else:
-            self.mover.end()
+        self._moves = bool(packet.body.get("move"))
+        self._fds += packet.fds
+        if self.mover is not None:
+            self._tell(self.mover)
         self._host.changed.set()
+
+    def _tell(self, mover: Mover) -> None:
+        fds, self._fds = self._fds, []
+        if self._moves:
+            mover.begin(fds)
+        else:
+            mover.end()
+            close_fds(fds)
+
+    async def _begin(self) -> None:
+        try:
+            self.mover = await self._make_mover()
+        except OSError as error:
+            logs.error("connections do not move", why=error.strerror, cure="raise LimitNOFILE")
+            close_fds(self._fds)
+        else:
+            self._tell(self.mover)
 
     async def run(self) -> None:
         """Return when nothing is left, or time is up and over."""
+        if not self._is_empty():
+            await self._begin()
         while not self._is_drained():
             now = time.monotonic()
             if now >= self._deadline + LAST_SECONDS:

@@ -41,14 +41,13 @@ class Worker:
         self._drains = asyncio.Event()
         self._heir = Heir(self._adopt)
         self._drain = Drain(
-            self.host, self.connections, lambda: not (self.connections or self._opening)
+            *(self.host, self.connections, self._mover),
+            is_empty=lambda: not (self.connections or self._opening),
         )
 
     async def run(self) -> int:
         """Return the exit status."""
         await self.host.start()
-        nobody = await holds_of_nobody(self)
-        self._drain.mover = Mover(self.host, self.connections, nobody, self.forget)
         channel = self.context.channel
         retire_on_sigterm(channel)
         self.host.listen_to_master(self._obey)
@@ -57,6 +56,10 @@ class Worker:
         await self._drain.run()
         await self.host.stop()
         return 0
+
+    async def _mover(self) -> Mover:
+        """Return who moves the connections; raises OSError. Made when one is needed: at the end."""
+        return Mover(self.host, self.connections, await holds_of_nobody(self), self.forget)
 
     # The master's word
 
