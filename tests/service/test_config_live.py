@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 
 import pytest
 
-from tests.service.conftest import Serve
-from tests.service.edits import BOTH_WAYS, Begin, apply, free_port, loaded, refuse, restore, serves
+from tests.service.edits import BOTH_WAYS, Begin, apply, loaded, restore, serves
 
 LEVEL = "__import__('logging').getLogger('procd').level"
 DEBUG, INFO = 10, 20
@@ -44,6 +42,27 @@ def test_count_of_the_file_and_count_by_hand(begin: Begin) -> None:
     assert len(service.pids("worker")) == 3
     apply(service, "watch", lambda: len(service.pids("worker")) == 1, worker_num=1)
     assert service.status()["generation"] == 1
+
+
+def test_count_whose_processes_do_not_come_up_is_said_and_still_wanted(begin: Begin) -> None:
+    service = begin("watch", boot_timeout=1.5)
+    gate = service.root / "gate"
+    service.edit(
+        "def blocking(",
+        "@server.on_worker_start\n"
+        f"def wait() -> None:\n    os.path.exists({str(gate)!r}) and fail('gate')\n\n"
+        "def blocking(",
+    )
+    service.wait_for(lambda: service.status()["generation"] == 2, 10)
+    seats = service.seats()
+    gate.touch()
+    with loaded(service):
+        service.configure(worker_num=3)
+        service.wait_for(lambda: "not all processes are ready missing=1" in service.log(), 10)
+        assert set(service.seats()) == set(seats)
+        gate.unlink()
+        service.wait_for(lambda: len(service.pids("worker")) == 3, 10)
+    assert service.status()["generation"] == 2
 
 
 @BOTH_WAYS
@@ -182,109 +201,6 @@ def test_what_needs_a_restart_is_named_and_the_rest_is_applied(begin: Begin, way
         assert "config: worker_num 2 -> 3; needs a restart: task_slots" in said
     assert "config change needs a restart keys=task_slots" in service.log()
     assert "needs a restart: task_slots" in service.ok("status").stdout
-
-
-# ---------------------------------------------------------------- refused
-
-
-FAULTS = {
-    "unknown key": ("wroker_num: 3\n", "unknown key"),
-    "broken syntax": ("listen: [tcp://127.0.0.1\n", "procd.yaml:"),
-    "wrong value": ("worker_num: many\n", "worker_num"),
-    "anchor": ("env: {A: &a x, B: *a}\n", "anchor"),
-    "too large": ("#" * (1 << 20) + "\n", "1 MiB"),
-}
-
-
-@BOTH_WAYS
-def test_faulty_edits_are_refused_and_taken_back(begin: Begin, way: str) -> None:
-    service = begin(way)
-    good = service.config_path.read_text()
-    generation = 1
-    with loaded(service):
-        for text, words in FAULTS.values():
-            service.config_path.write_text(good + text)
-            refuse(service, way, words)
-            restore(service, way, good)
-            generation += way == "reload"
-            assert service.status()["generation"] == generation
-        service.config_path.write_text("")
-        refuse(service, way, "app: is missing")
-        restore(service, way, good)
-    assert service.ask("VERSION") == "1"
-
-
-def test_file_that_is_emptied_and_written_ends_with_what_was_written(
-    begin: Begin,
-) -> None:
-    service = begin("watch")
-    app, *lines = service.config_path.read_text().splitlines()
-    text = "\n".join([*lines, app])  # a part of it is no config
-    with loaded(service):
-        for count in (3, 1, 4):
-            service.config_path.write_text("")
-            service.wait_for(lambda: service.status()["config"]["error"], 10)
-            for line in text.replace("worker_num: 2", f"worker_num: {count}").splitlines():
-                with service.config_path.open("a") as file:
-                    file.write(line + "\n")
-            service.wait_for(lambda count=count: len(service.pids("worker")) == count, 10)  # type: ignore[misc]
-            service.wait_for(lambda: service.status()["config"]["error"] is None, 10)
-    assert service.status()["generation"] == 1
-
-
-def test_edit_with_bad_code_is_refused_as_a_whole(begin: Begin) -> None:
-    service = begin("reload")
-    listeners = service.status()["listeners"]
-    port = free_port()
-    with loaded(service):
-        service.edit("import ast\n", "import ast\nimport no_such_module\n")
-        service.configure(
-            worker_num=3, listen=[*service.config["listen"], f"tcp://127.0.0.1:{port}"]
-        )
-        done = service.run("reload")
-        assert done.returncode == 1
-        assert "no_such_module" in done.stderr
-        assert len(service.pids("worker")) == 2
-        assert service.status()["listeners"] == listeners
-        assert not serves(("127.0.0.1", port))
-        service.edit("import no_such_module\n", "")
-        assert f"listen + tcp://127.0.0.1:{port}" in service.reload().stdout
-    assert len(service.pids("worker")) == 3
-    assert serves(("127.0.0.1", port))
-
-
-def test_edit_that_is_in_effect_at_once_does_not_wait_for_good_code(begin: Begin) -> None:
-    service = begin("watch")
-    service.edit("import ast\n", "import ast\nimport no_such_module\n")
-    service.wait_for(lambda: service.status()["reload"]["state"] == "refused", 10)
-    apply(service, "watch", lambda: len(service.pids("worker")) == 3, worker_num=3)
-    assert service.status()["reload"]["state"] == "refused"
-    assert "no_such_module" in (service.status()["reload"]["error"] or "")
-    service.edit("import no_such_module\n", "")
-    service.wait_for(lambda: service.status()["reload"]["state"] == "ok", 10)
-    assert len(service.pids("worker")) == 3
-
-
-def test_systemd_is_told_of_a_refusal_and_of_its_end(make: Serve) -> None:
-    service = make(watch_file=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.settimeout(10)
-        systemd.bind(str(service.root / "notify"))
-        service.extra_environment["NOTIFY_SOCKET"] = str(service.root / "notify")
-
-        def told(words: str) -> str:
-            while words not in (text := systemd.recv(4096).decode()):
-                pass
-            return text
-
-        service.start_foreground()
-        told("READY=1")
-        good = service.config_path.read_text()
-        service.config_path.write_text(good + "wroker_num: 3\n")
-        assert "did you mean worker_num" in told("READY=1")
-        service.config_path.write_text(good)
-        assert told("READY=1").endswith("STATUS=generation 1 serves")
-    (service.root / "notify").unlink()
 
 
 # ---------------------------------------------------------------- what stays over an edit
