@@ -32,8 +32,9 @@ def show(page: Mapping[str, Any]) -> None:
     if reload["state"] == "ok" and reload["seconds"] is not None:
         cause = named(tuple(reload["cause"]))
         console.print(f"last reload {reload['seconds'] * 1000:.0f} ms: {cause}", markup=False)
-        steps = "  ".join(f"{name} {_ms(took)}" for name, took in reload["steps"].items())
-        console.print(f"  {steps}", style="dim", markup=False)
+        if reload["steps"]:  # an edit that takes no new generation has none
+            steps = "  ".join(f"{name} {_ms(took)}" for name, took in reload["steps"].items())
+            console.print(f"  {steps}", style="dim", markup=False)
         if reload["refusal"]:
             why = (reload["refusal"]["error"] or "").splitlines()[:1]
             console.print(f"last refusal: {''.join(why)}", markup=False, soft_wrap=True)
