@@ -85,9 +85,9 @@ class Giver:
         return WINDOW - len(self._lent) if self._pipe else 0
 
     @property
-    def is_settled(self) -> bool:
-        """Tell whether everything that was given has been answered."""
-        return not self._lent
+    def unanswered(self) -> int:
+        """How many have been sent and not answered for."""
+        return len(self._lent)
 
     def give(self, offers: Sequence[Offer]) -> int:
         """Send at most `room` of them; return how many went."""

@@ -94,7 +94,6 @@ class Mover:
             return
         lost, self._had_heir = self._had_heir and not self._giver.has_heir, self._giver.has_heir
         everything = lost or now >= self.next_look
-        is_settled = self._giver.is_settled
         self._stays = {}
         self._look_at(everything=everything)
         self._ask(now)
@@ -111,7 +110,7 @@ class Mover:
             self._has_collected = True
             gc.collect()
             self.next_look = now
-        elif is_settled and now - self._began > SETTLED_SECONDS:
+        elif now - self._began > SETTLED_SECONDS:
             self._tell_once()
 
     def _look_at(self, *, everything: bool) -> None:
@@ -185,5 +184,7 @@ class Mover:
             logs.info("connections moved", count=self._told)
 
     def close(self) -> None:
-        """The worker leaves."""
+        """The worker leaves; what the heir has not answered for stands in the pipe, for it."""
         self._tell_moved()
+        if self._giver.unanswered:
+            logs.warning("connections left to an heir that hangs", count=self._giver.unanswered)

@@ -8,7 +8,7 @@ import pytest
 
 from bench.steady import Steady
 from tests.service.conftest import Serve
-from tests.service.daemon import scaled
+from tests.service.daemon import REPOSITORY, scaled
 from tests.service.moving import ask, clients, draining, served_by, wait_until_moved, who
 
 
@@ -188,12 +188,30 @@ def test_scale_down_moves_to_those_that_stay(serve: Serve) -> None:
         assert all(ask(client, "seen") == "4" for client in many)
 
 
-def test_many_connections_of_one_client_each_see_rapid_reloads_in_order(serve: Serve) -> None:
-    service = serve("moving.py")
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_connections_see_rapid_reloads_in_order(make: Serve, loop: str) -> None:
+    service = make("moving.py")
+    if loop == "asyncio":
+        shadow = service.root / "shadow"
+        shadow.mkdir()
+        (shadow / "uvloop.py").write_text("raise ImportError\n")
+        service.extra_environment["PYTHONPATH"] = f"{shadow}:{REPOSITORY}"
+    service.start()
     with Steady(("127.0.0.1", service.port), {0.1: 60}) as steady:
+        service.wait_for(lambda: steady.count.answered > 60, 10)
         for _ in range(6):
             service.reload()
     assert steady.count.faults == []
+    assert "connections moved" in service.log()
+
+
+def test_connection_in_a_circle_of_frames_moves_all_the_same(serve: Serve) -> None:
+    service = serve("moving.py")
+    with service.connect() as client:
+        assert ask(client, "circle") == "circle"
+        service.reload()
+        wait_until_moved(service)
+        assert who(client)[0] == 2
 
 
 @pytest.mark.heavy

@@ -103,4 +103,15 @@ def test_deadline_while_the_heir_hangs_leaves_it_what_it_was_sent(make: Serve) -
         left = survivors(many)
         assert 64 <= len(left) < 500  # a window at least; what was never sent is closed
         assert {who(client)[0] for client in left} == {2}
+    assert "connections left to an heir that hangs count=64" in service.log()
     assert "by=SIGKILL" not in service.log()
+
+
+def test_stop_in_the_middle_of_a_move_is_in_time(make: Serve) -> None:
+    service = slow_heirs(make, max_wait_time=1)
+    hang_once(service, 30)
+    with clients(service, 300) as many:
+        service.reload()
+        service.wait_for((service.root / "hung").exists, 10)
+        service.ok("stop", timeout=1 + 1 + 3)
+        assert all(client.is_closed(1) for client in many)

@@ -41,7 +41,7 @@ if "RESUME" in os.environ:
 
 @server.on_receive
 async def receive(conn: Connection, data: bytes) -> None:
-    """Lines: a number; `sleep SECONDS`; `tuple`, `set`; `stream`; `calls`; `id`."""
+    """Lines: a number, or a word that answered() knows; answered in their order."""
     rest, seen = conn.state["rest"], conn.state["seen"]
     assert isinstance(rest, bytes)
     assert isinstance(seen, int)
@@ -53,6 +53,15 @@ async def receive(conn: Connection, data: bytes) -> None:
         conn.send(f"{answer} {server.generation}/{server.worker_id}/{VERSION}\n".encode())
 
 
+def hold_in_a_circle(conn: Connection) -> None:
+    """Leave a frame that has *conn* to the garbage collector."""
+    circle: list[BaseException] = []
+    try:
+        conn.state["no such key"]
+    except KeyError as error:
+        circle.append(error)  # it has this frame, which has the list
+
+
 async def answered(conn: Connection, word: str, argument: str) -> object:
     match word:
         case "sleep":
@@ -62,10 +71,10 @@ async def answered(conn: Connection, word: str, argument: str) -> object:
                 conn.send(b"tick\n")
                 await conn.drain()
                 await asyncio.sleep(0.01)
-        case "tuple":
-            conn.state["odd"] = (1, 2)
-        case "set":
-            conn.state["odd"] = {1, 2}
+        case "tuple" | "set":
+            conn.state["odd"] = (1, 2) if word == "tuple" else {1, 2}
+        case "circle":
+            hold_in_a_circle(conn)
         case "calls":
             return ",".join(calls)
         case "id":
