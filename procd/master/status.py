@@ -104,6 +104,17 @@ def _refusal(refusal: Last | None) -> Json | None:
     return {"error": refusal.error, "cause": list(refusal.cause)}
 
 
+def _base(bases: Bases, generations: Generations) -> Json:
+    """What a new generation finds imported, and what no fork could share."""
+    serving = generations.infos.get(max(generations.reload.serving.values(), default=0))
+    return {
+        "is_warm": bases.is_warm,
+        "preloaded": bases.preloaded,
+        "left_out": bases.left_out,
+        "unfit": None if serving is None else serving.unfit or None,
+    }
+
+
 def status(  # noqa: PLR0913 - the whole service on one page
     *,
     state: str,
@@ -119,7 +130,6 @@ def status(  # noqa: PLR0913 - the whole service on one page
     """The whole page."""
     now = time.monotonic()
     last = generations.last
-    serving = generations.infos.get(max(generations.reload.serving.values(), default=0))
     return {
         "state": state,
         "pid": pid,
@@ -142,10 +152,5 @@ def status(  # noqa: PLR0913 - the whole service on one page
             "steps": _steps(last.steps),
             "refusal": _refusal(generations.refusal),
         },
-        "base": {
-            "is_warm": bases.is_warm,
-            "preloaded": bases.preloaded,
-            "left_out": bases.left_out,
-            "unfit": None if serving is None else serving.unfit or None,
-        },
+        "base": _base(bases, generations),
     }
