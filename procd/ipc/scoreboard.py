@@ -44,6 +44,7 @@ class Role(IntEnum):
     TEMPLATE = 2
     WORKER = 3
     TASK = 4
+    SPARE = 5
 
 
 TAKING = 1  # between asking the queue for a token and having it in CURRENT

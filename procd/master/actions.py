@@ -6,7 +6,19 @@ from procd import logs
 from procd.ipc.channel import Channel
 from procd.ipc.scoreboard import Role
 from procd.master import heirs
-from procd.master.lifecycle import Action, Call, Event, Fork, Hurry, Kill, Row, Seat, State, Stop
+from procd.master.lifecycle import (
+    BY_BASE,
+    Action,
+    Call,
+    Event,
+    Fork,
+    Hurry,
+    Kill,
+    Row,
+    Seat,
+    State,
+    Stop,
+)
 from procd.master.process import Process
 from procd.master.service import Service
 from procd.spawn.context import Kind
@@ -62,30 +74,47 @@ class Actions:
     def _fork(self, seat: Seat, now: float) -> None:
         service = self._service
         reload = service.generations.reload
-        if seat.role is Role.BASE:
-            service.processes.fork(seat, now + BASE_SECONDS, self._fork_base)
+        if seat.role in BY_BASE:
+            order = self._fork_base if seat.role is Role.BASE else self._fork_spare
+            service.processes.fork(seat, now + BASE_SECONDS, order)
             return
         deadline = now + service.generations.infos[seat.generation].config.boot_timeout
         if seat.generation == reload.generation:
             deadline = max(deadline, reload.deadline + 1)  # the reload's own comes first
-        order = self._fork_template if seat.role is Role.TEMPLATE else self._fork_seated
-        service.processes.fork(seat, deadline, order)
+        if seat.role is Role.TEMPLATE:
+            self._fork_template(seat, deadline)
+        else:
+            service.processes.fork(seat, deadline, self._fork_seated)
 
     def _fork_base(self, row: Row, channel: Channel) -> bool:
         service = self._service
         config, recipe = service.generations.config, service.bases.recipe(row.seat.generation)
         return service.processes.fork_base(config, recipe, row, channel)
 
-    def _fork_template(self, row: Row, channel: Channel) -> bool:
-        info = self._service.generations.infos[row.seat.generation]
+    def _fork_spare(self, _row: Row, channel: Channel) -> bool:
+        return self._service.tell_base("fork", {}, [channel.fileno()])
+
+    def _fork_template(self, seat: Seat, deadline: float) -> None:
+        """Have the spare become a template, or one that is forked now; it imports the app."""
+        service = self._service
+        processes = service.processes
+        template = processes.spare(service.bases.number)
+        if template is None:
+            processes.fork(seat, deadline, self._fork_spare)
+            template = next((p for p in processes.table.values() if p.row.seat == seat), None)
+        else:
+            processes.take(template, seat, deadline)
+        if template is None:
+            return  # there is nobody to fork it
+        info = service.generations.infos[seat.generation]
         kind = Kind.BARE if info.unfit else Kind.REBORN if info.has_template else Kind.NEW
         body: dict[str, object] = {
             "config": info.config.plain(),
-            "generation": row.seat.generation,
-            "row": row.row,
+            "generation": seat.generation,
             "kind": int(kind),
         }
-        return self._service.tell_base("template", body, [channel.fileno()])
+        processes.send(template, "import", body)
+        service.tell_base("look", {"row": template.row.row, "generation": seat.generation})
 
     def _fork_seated(self, row: Row, channel: Channel) -> bool:
         seat = row.seat

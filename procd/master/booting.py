@@ -12,7 +12,7 @@ from procd import logs
 from procd.ipc.channel import Packet
 from procd.ipc.scoreboard import Role
 from procd.master.generation import Generation, Trial
-from procd.master.lifecycle import SEATED, State
+from procd.master.lifecycle import BY_BASE, SEATED, State
 from procd.master.process import Process
 from procd.master.processes import Processes
 from procd.master.reload import Phase, Reload
@@ -53,7 +53,7 @@ class Booting:
         if not info.unfit:
             info.sources, info.has_template = {}, False
         for process in list(self._processes.table.values()):
-            if process.row.seat.generation == number and process.row.seat.role is not Role.BASE:
+            if process.row.seat.generation == number and process.row.seat.role not in BY_BASE:
                 self._processes.kill(process)
         logs.info("generation boots anew", generation=number, because=why)
         return reload.again()

@@ -13,7 +13,7 @@ from procd.master import heirs, status
 from procd.master.asked import Ended
 from procd.master.backoff import Backoff
 from procd.master.generations import BOTH
-from procd.master.lifecycle import GOING, SEATED, Event, Row, State
+from procd.master.lifecycle import BY_BASE, GOING, SEATED, Event, Row, State
 from procd.master.process import Death, Process
 from procd.master.service import Service
 from procd.master.warmth import Warmth
@@ -40,6 +40,8 @@ class Events:
         service.generations.heard(process, packet)
         match packet.kind:
             case "ready" if state is State.BOOTING:
+                service.processes.step(process, Event.BECAME_READY)
+            case "waits" if state is State.BOOTING and process.row.seat.role is Role.SPARE:
                 service.processes.step(process, Event.BECAME_READY)
             case "serving" if state in (State.CALLED, *GOING):
                 self._serves(process)
@@ -99,9 +101,9 @@ class Events:
         elif row.seat.role in SEATED:
             logs.info("gone", **fields)
         # Of one that boots or was refused a death is no restart.
-        if row.seat.role is Role.BASE:
+        if row.seat.role in BY_BASE:
             wanted = row.seat.generation == service.bases.number
-            if not was_told:
+            if row.seat.role is Role.BASE and not was_told:
                 self._warmth.died(row)
         else:
             wanted = row.seat.generation in service.generations.reload.serving.values()

@@ -22,7 +22,7 @@ from procd.master.booting import Booting
 from procd.master.closing import Closing, give_rest
 from procd.master.configreader import ConfigReader
 from procd.master.generation import Around, Generation, Last, Trial
-from procd.master.lifecycle import SEATED, UP, State, Want, draining_generations
+from procd.master.lifecycle import BY_BASE, SEATED, UP, State, Want, draining_generations
 from procd.master.listening import Listening
 from procd.master.process import Death, Process
 from procd.master.processes import Processes
@@ -293,7 +293,7 @@ class Generations:
         """A death before the switch is a refusal; the last one after it is the drain's end."""
         row = death.process.row
         self._drained()
-        if row.state is State.KILLED or row.seat.role is Role.BASE:
+        if row.state is State.KILLED or row.seat.role in BY_BASE:
             return
         self.reload = self.reload.fail(row.seat.generation, death.reason)
 

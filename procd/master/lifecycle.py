@@ -21,6 +21,7 @@ KILL_MARGIN = 0.5  # seconds that a process gets past its deadline to leave by i
 ORDERED_AHEAD = 8  # of each role, from a template that still imports: orders carry descriptors
 
 SEATED = (Role.WORKER, Role.TASK)
+BY_BASE = (Role.BASE, Role.SPARE)  # whose generations are those of bases
 
 
 class State(Enum):
@@ -40,6 +41,7 @@ class Event(Enum):
 
     FORKED = auto()
     BECAME_READY = auto()
+    TAKE = auto()  # a spare becomes a template
     CALL = auto()
     SERVES = auto()
     STOP = auto()
@@ -51,11 +53,14 @@ _S, _E = State, Event
 # A pair that is missing here cannot happen; step() raises on it.
 TRANSITIONS: dict[tuple[State, Event], State] = {
     (_S.FORKING, _E.FORKED): _S.BOOTING,
+    (_S.FORKING, _E.TAKE): _S.FORKING,
     (_S.FORKING, _E.STOP): _S.DRAINING,
     (_S.FORKING, _E.KILL): _S.KILLED,
     (_S.BOOTING, _E.BECAME_READY): _S.READY,
+    (_S.BOOTING, _E.TAKE): _S.BOOTING,
     (_S.BOOTING, _E.STOP): _S.DRAINING,
     (_S.BOOTING, _E.KILL): _S.KILLED,
+    (_S.READY, _E.TAKE): _S.BOOTING,
     (_S.READY, _E.CALL): _S.CALLED,
     (_S.READY, _E.STOP): _S.DRAINING,
     (_S.READY, _E.KILL): _S.KILLED,
@@ -87,7 +92,10 @@ class IllegalTransition(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """One place to be filled: a role's number within a generation. Bases count their own."""
+    """One place to be filled: a role's number within a generation.
+
+    Bases count their own generations; a spare is of the base that it was forked from.
+    """
 
     role: Role
     number: int
@@ -96,6 +104,10 @@ class Seat:
 
 def base_seat(number: int) -> Seat:
     return Seat(Role.BASE, 0, number)
+
+
+def spare_seat(base: int) -> Seat:
+    return Seat(Role.SPARE, 0, base)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +155,7 @@ class Want:
     max_draining: int = 3
     base: int = 0  # the base that forks templates
     next_base: int | None = None  # one that boots beside it
+    has_spare: bool = False  # a process is forked ahead, to become the next template
 
     @property
     def generations(self) -> frozenset[int]:
@@ -234,6 +247,8 @@ def _wanted(table: list[Row], want: Want) -> Iterator[Seat]:
     for number in sorted(want.bases):
         if base_seat(number) not in filled:
             yield base_seat(number)
+    if want.shares and want.has_spare and spare_seat(want.base) not in filled:
+        yield spare_seat(want.base)
     for generation in sorted(want.generations):
         if Seat(Role.TEMPLATE, 0, generation) not in filled:
             yield Seat(Role.TEMPLATE, 0, generation)
@@ -268,7 +283,7 @@ def forked_from(seat: Seat, base: int) -> Seat | None:
     """Return whose fork a process of this seat is; None = the master's own."""
     if seat.role is Role.BASE:
         return None
-    if seat.role is Role.TEMPLATE:
+    if seat.role in (Role.TEMPLATE, Role.SPARE):
         return base_seat(base)
     return Seat(Role.TEMPLATE, 0, seat.generation)
 
@@ -289,6 +304,8 @@ def _outgoing(table: list[Row], want: Want) -> Iterator[Action]:
         seat = row.seat
         if seat.role is Role.BASE:
             unwanted = seat.generation not in want.bases
+        elif seat.role is Role.SPARE:
+            unwanted = not want.shares or seat.generation != want.base
         elif seat.role is Role.TEMPLATE:
             unwanted = seat.generation not in want.generations
         else:

@@ -24,7 +24,7 @@ from procd.ipc.scoreboard import Seat as Sitting
 from procd.linux import process as kernel
 from procd.master.backoff import Backoff
 from procd.master.bases import Recipe
-from procd.master.lifecycle import Event, Row, Seat, State
+from procd.master.lifecycle import BY_BASE, Event, Row, Seat, State, spare_seat
 from procd.master.loop import Loop
 from procd.master.process import Death, Process, describe
 from procd.spawn import child
@@ -62,6 +62,10 @@ class Processes:
         """Return who sits there, if it takes orders."""
         return self._in(seat, (State.READY,))
 
+    def spare(self, base: int) -> Process | None:
+        """Return the spare that was forked from a base; orders to one that comes up wait."""
+        return self._in(spare_seat(base), (State.READY, State.BOOTING, State.FORKING))
+
     def template(self, generation: int) -> Process | None:
         """Return a generation's template, if it takes orders; those to one that imports wait."""
         return self._in(Seat(Role.TEMPLATE, 0, generation), (State.READY, State.BOOTING))
@@ -75,7 +79,7 @@ class Processes:
         self.held = {
             seat: backoff
             for seat, backoff in self.held.items()
-            if seat.role is Role.BASE or seat.generation in generations
+            if seat.role in BY_BASE or seat.generation in generations
         }
 
     # Forking
@@ -115,6 +119,17 @@ class Processes:
         if not order(row, theirs):
             self._drop(process)
         theirs.close()
+
+    def take(self, spare: Process, seat: Seat, deadline: float) -> None:
+        """Have a spare sit in *seat* from now on, as if it had just been forked for that."""
+        row = spare.row.step(Event.TAKE)
+        row = spare.row = replace(row, seat=seat, since=time.monotonic(), deadline=deadline)
+        self._scoreboard.seat(
+            Sitting(
+                *(row.row, row.incarnation, row.pid, seat.generation, seat.role, seat.number),
+                Standing.BOOTING,
+            )
+        )
 
     def _free_row(self) -> int | None:
         for number in range(1, min(self._scoreboard.rows, words.MAX_ROWS)):

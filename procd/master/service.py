@@ -57,7 +57,13 @@ class Service:
         want = self.generations.want()
         if self.stopping.is_asked:
             want = self.stopping.want(want)
-        return replace(want, base=self.bases.number, next_base=self.bases.next_number)
+        return replace(
+            want,
+            base=self.bases.number,
+            next_base=self.bases.next_number,
+            # Not while a generation boots: it would take time from that.
+            has_spare=self.generations.is_idle and bool(self.generations.reload.serving),
+        )
 
     def base(self) -> Process | None:
         """Return the base that forks, if it takes orders."""

@@ -24,7 +24,13 @@ _STATES = {
     State.DRAINING: "draining",
     State.KILLED: "draining",
 }
-ROLES = {Role.BASE: "base", Role.TEMPLATE: "template", Role.WORKER: "worker", Role.TASK: "task"}
+ROLES = {
+    Role.BASE: "base",
+    Role.SPARE: "spare",
+    Role.TEMPLATE: "template",
+    Role.WORKER: "worker",
+    Role.TASK: "task",
+}
 
 Json = dict[str, object]
 

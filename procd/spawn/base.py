@@ -20,7 +20,7 @@ from procd.ipc.inbox import Post
 from procd.linux import process
 from procd.spawn import child, manifest, sources
 from procd.spawn.child import Birth
-from procd.spawn.context import Kind, Origin
+from procd.spawn.context import Origin
 from procd.spawn.forkserver import seconds_to, send_pairs, serve
 from procd.spawn.preload import Preloaded, preload
 from procd.spawn.template import Template
@@ -58,7 +58,13 @@ class Base:
         gc.collect()
         gc.freeze()  # a later collection, here or in what is forked, touches none of its pages
         self._channel.send("ready", {"modules": len(self._preloaded.names)})
-        commands = {"template": self._fork, "hash": self._hash, "poll": self._poll, "log": _log}
+        commands = {
+            "fork": self._fork,
+            "look": self._compare,
+            "hash": self._hash,
+            "poll": self._poll,
+            "log": _log,
+        }
         return serve(self._channel, commands, self._idle)
 
     def _preload(
@@ -72,32 +78,24 @@ class Base:
         return not done.culprit
 
     def _fork(self, packets: list[Packet]) -> None:
+        """Fork what waits to become a template; the app is imported on the master's word."""
         for packet in packets:
-            self._fork_template(packet)
-        # After the forking: it takes a moment, and the template imports meanwhile.
+            channel = Channel.of_fd(os.dup(packet.fds[0]))
+            life = Template(self._origin, self._shared, channel, self._preloaded.names)
+            birth = Birth(life.run, channel, (self._channel.fileno(), *packet.fds))
+            try:
+                child.fork_for_master([birth], self._origin.master_pid)
+            finally:
+                channel.close()
+
+    # Reading the disk
+
+    def _compare(self, packets: list[Packet]) -> None:
+        """Tell whether what was preloaded is what the disk holds, for templates that import now."""
         changed = self._preloaded.changed()
         for packet in packets:
             self._channel.send("looked", {"row": packet.number("row"), "changed": changed})
         self._to_prune = packets[-1].number("generation")
-
-    def _fork_template(self, packet: Packet) -> None:
-        channel = Channel.of_fd(os.dup(packet.fds[0]))
-        template = Template(
-            self._origin,
-            self._shared,
-            channel,
-            Config.from_plain(packet.body["config"]),  # type: ignore[arg-type] # the master's own
-            packet.number("generation"),
-            Kind(packet.number("kind")),
-            self._preloaded.names,
-        )
-        birth = Birth(template.run, channel, (self._channel.fileno(), *packet.fds))
-        try:
-            child.fork_for_master([birth], self._origin.master_pid)
-        finally:
-            channel.close()
-
-    # Reading the disk
 
     def _hash(self, packets: list[Packet]) -> None:
         for packet in packets:

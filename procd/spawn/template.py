@@ -24,7 +24,7 @@ from procd.ipc.channel import Channel, Packet
 from procd.ipc.scoreboard import Role
 from procd.linux import process
 from procd.spawn import child
-from procd.spawn.appimport import AppImport
+from procd.spawn.appimport import AppImport, rehearse
 from procd.spawn.child import Birth
 from procd.spawn.context import Context, Kind, Origin
 from procd.spawn.explain import explain
@@ -42,47 +42,56 @@ class Template:
     """run() is the life of one template process."""
 
     def __init__(
-        self,
-        origin: Origin,
-        shared: Shared,
-        channel: Channel,
-        config: Config,
-        generation: int,
-        kind: Kind,
-        preloaded: frozenset[str],
+        self, origin: Origin, shared: Shared, channel: Channel, preloaded: frozenset[str]
     ) -> None:
         self._origin = origin
         self._shared = shared
         self._channel = channel
-        self._config = config
-        self._generation = generation
-        self._kind = kind
-        self._app = AppImport(config, origin.code_dir, preloaded)
+        self._preloaded = preloaded
 
     def run(self) -> int:
-        """Return the exit status: 0 told to go, 1 the app could not be imported."""
+        """Wait for the order to import an app, then fork from it; return the exit status.
+
+        It is forked ahead of that order where there is time, and then is called a spare.
+        """
+        logs.name_process("spare")
+        process.set_name("procd: spare")
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True)  # print() belongs in the log at once
+        rehearse(self._origin.code_dir)
+        self._channel.send("waits")
+        commands = {"import": self._import, "fork": self._fork, "log": _log}
+        return serve(self._channel, commands)
+
+    def _import(self, packets: list[Packet]) -> None:
+        """Import the app; one that fails, or is unfit to be forked from, ends the process."""
+        (packet,) = packets
+        began = time.monotonic()
+        self._config = Config.from_plain(packet.body["config"])  # type: ignore[arg-type] # the master's own
+        self._generation = packet.number("generation")
+        self._kind = Kind(packet.number("kind"))
+        self._app = AppImport(self._config, self._origin.code_dir, self._preloaded)
         logs.name_process(f"template-{self._generation}")
         process.set_name("procd: template")
         logs.set_level(self._config.log_level)  # the base has that of its own fork
-        began = time.monotonic()
         os.environ.update(self._config.env)
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(line_buffering=True)  # print() belongs in the log at once
         if self._kind is not Kind.BARE:
-            try:
-                self._app.run(self._generation, is_reborn=self._kind is Kind.REBORN)
-            except BaseException as error:  # noqa: BLE001 - the app's import may raise anything
-                send_pairs(self._channel, "sources", self._app.sources)
-                self._channel.send("failed", {"error": explain(error, self._config.chdir)})
-                return 1
-            send_pairs(self._channel, "sources", self._app.sources)
-            self._tell_modules()
-            if self._app.unfit:
-                self._channel.send("unfit", {"why": self._app.unfit})
-                return 0
-            self._app.tell_later_sources(self._note_late)
+            self._import_here()
         self._channel.send("ready", {"took": time.monotonic() - began})
-        return serve(self._channel, {"fork": self._fork, "log": _log})
+
+    def _import_here(self) -> None:
+        try:
+            self._app.run(self._generation, is_reborn=self._kind is Kind.REBORN)
+        except BaseException as error:  # noqa: BLE001 - the app's import may raise anything
+            send_pairs(self._channel, "sources", self._app.sources)
+            self._channel.send("failed", {"error": explain(error, self._config.chdir)})
+            raise SystemExit(1) from None
+        send_pairs(self._channel, "sources", self._app.sources)
+        self._tell_modules()
+        if self._app.unfit:
+            self._channel.send("unfit", {"why": self._app.unfit})
+            raise SystemExit(0)
+        self._app.tell_later_sources(self._note_late)
 
     def _tell_modules(self) -> None:
         """Tell what was imported that is not the app's: the base may have it for the next one."""
