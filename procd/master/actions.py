@@ -6,21 +6,10 @@ from procd import logs
 from procd.ipc.channel import Channel
 from procd.ipc.scoreboard import Role
 from procd.master import heirs
-from procd.master.lifecycle import (
-    BY_BASE,
-    Action,
-    Call,
-    Event,
-    Fork,
-    Hurry,
-    Kill,
-    Row,
-    Seat,
-    State,
-    Stop,
-)
+from procd.master.lifecycle import Action, Call, Fork, Hurry, Kill, Stop
 from procd.master.process import Process
 from procd.master.service import Service
+from procd.master.states import BY_BASE, Event, Row, Seat, State
 from procd.spawn.context import Kind
 
 HUNG_SECONDS = 5.0  # a fork takes milliseconds

@@ -9,8 +9,8 @@ from procd import logs
 from procd.config.change import Edit
 from procd.config.schema import Config
 from procd.ipc.scoreboard import Role
-from procd.master.lifecycle import Row, Seat, State
 from procd.master.reload import Counts
+from procd.master.states import Row, Seat, State
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from procd import logs
 from procd.ipc.channel import Packet
 from procd.ipc.scoreboard import Role
 from procd.master.generation import Generation, Trial
-from procd.master.lifecycle import BY_BASE, SEATED, State
 from procd.master.process import Process
 from procd.master.processes import Processes
 from procd.master.reload import Phase, Reload
+from procd.master.states import BY_BASE, SEATED, State
 
 MOST_BOOTS = 5  # of one generation; then it is taken as it is, and the next look sees the rest
 

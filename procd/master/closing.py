@@ -7,10 +7,10 @@ from math import inf
 
 from procd.ipc.scoreboard import Role
 from procd.master.asked import Outcome
-from procd.master.lifecycle import State
 from procd.master.process import Process
 from procd.master.processes import Processes
 from procd.master.reload import ACK_SECONDS
+from procd.master.states import State
 
 
 class Closing:

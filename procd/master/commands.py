@@ -15,7 +15,6 @@ from procd.ipc.scoreboard import Role
 from procd.master import status
 from procd.master.asked import Outcome
 from procd.master.control import Json, Reply
-from procd.master.generations import BOTH
 from procd.master.lifecycle import KILL_MARGIN
 from procd.master.reload import Counts
 from procd.master.service import Service
@@ -42,8 +41,8 @@ class Commands:
             signal.SIGTERM: self._graceful,
             signal.SIGINT: self._fast,
             signal.SIGQUIT: self._fast,
-            signal.SIGHUP: lambda: self._reload(BOTH, "SIGHUP"),
-            signal.SIGUSR1: lambda: self._reload(BOTH, "SIGUSR1"),
+            signal.SIGHUP: lambda: self._reload(SEATED, "SIGHUP"),
+            signal.SIGUSR1: lambda: self._reload(SEATED, "SIGUSR1"),
             signal.SIGUSR2: lambda: self._reload(TASKS_ONLY, "SIGUSR2"),
             signal.SIGTTIN: lambda: self._more(1),
             signal.SIGTTOU: lambda: self._more(-1),
@@ -100,7 +99,7 @@ class Commands:
         if self._service.stopping.is_asked:
             reply({"ok": False, "exit": 1, "error": "the service is stopping"})
             return
-        roles = TASKS_ONLY if request.get("tasks") is True else BOTH
+        roles = TASKS_ONLY if request.get("tasks") is True else SEATED
         self._service.generations.asked.ask(
             roles, ["procd reload"], lambda outcome: reply(answer(outcome))
         )

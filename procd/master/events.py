@@ -12,10 +12,9 @@ from procd.ipc.scoreboard import Role
 from procd.master import heirs, status
 from procd.master.asked import Ended
 from procd.master.backoff import Backoff
-from procd.master.generations import BOTH
-from procd.master.lifecycle import BY_BASE, GOING, SEATED, Event, Row, State
 from procd.master.process import Death, Process
 from procd.master.service import Service
+from procd.master.states import BY_BASE, GOING, SEATED, Event, Row, State
 from procd.master.warmth import Warmth
 from procd.service import sdnotify
 
@@ -33,11 +32,18 @@ class Events:
 
     def heard(self, process: Process, packet: Packet) -> None:
         """Take in one packet. What does not fit the process's state changes nothing."""
+        match process.row.seat.role:
+            case Role.BASE:
+                self._warmth.heard(process, packet)
+            case Role.SPARE:
+                if packet.kind == "waits" and process.row.state is State.BOOTING:
+                    self._service.processes.step(process, Event.BECAME_READY)
+            case _:
+                self._service.generations.heard(process, packet)
+                self._heard(process, packet)
+
+    def _heard(self, process: Process, packet: Packet) -> None:
         service, state = self._service, process.row.state
-        if process.row.seat.role is Role.BASE:
-            self._warmth.heard(process, packet)
-            return
-        service.generations.heard(process, packet)
         match packet.kind:
             case "ready" if state is State.BOOTING:
                 service.processes.step(process, Event.BECAME_READY)
@@ -138,7 +144,7 @@ class Events:
         if generations.trial is not None and not is_config:
             generations.again(", ".join(names))
         else:
-            generations.asked.ask(BOTH, names, is_edit=is_edit, reads_config=is_config)
+            generations.asked.ask(SEATED, names, is_edit=is_edit, reads_config=is_config)
 
     def attempted(self, ended: Ended) -> None:
         """A reload is over, or the start is."""

@@ -1,4 +1,4 @@
-"""Carrying out reloads and edits of the config: from a request to an answer, as reload.py judges.
+"""Carrying out reloads and edits of the config, as reload.py judges: from request to answer.
 
 A request that comes while one is under way joins the next: only that holds what is on disk now.
 """
@@ -22,14 +22,13 @@ from procd.master.booting import Booting
 from procd.master.closing import Closing, give_rest
 from procd.master.configreader import ConfigReader
 from procd.master.generation import Around, Generation, Last, Trial
-from procd.master.lifecycle import BY_BASE, SEATED, UP, State, Want, draining_generations
+from procd.master.lifecycle import Want, draining_generations
 from procd.master.listening import Listening
 from procd.master.process import Death, Process
 from procd.master.processes import Processes
 from procd.master.reload import Counts, Phase, Reload, Verdict
+from procd.master.states import BY_BASE, SEATED, UP, State
 from procd.master.steps import Steps, named
-
-BOTH = (Role.WORKER, Role.TASK)
 
 
 class Generations:
@@ -75,7 +74,7 @@ class Generations:
 
     def start(self, now: float) -> None:
         """Begin the first generation."""
-        self._begin(self.config, BOTH, ("start",), now)
+        self._begin(self.config, SEATED, ("start",), now)
 
     @property
     def is_idle(self) -> bool:
@@ -231,7 +230,7 @@ class Generations:
             change.compare(self.config, self._coming), waits=self.needs_restart
         )
         self.config, self.counts = self._coming, self._coming_counts
-        self._leaves_keys = self._leaves_keys and self.reload.roles != BOTH
+        self._leaves_keys = self._leaves_keys and self.reload.roles != SEATED
         seconds, causes = now - self.reload.began, self.last.cause
         self._refused_config = None
         number = self.reload.generation

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from procd import logs
 from procd.ipc.channel import Channel
 from procd.ipc.scoreboard import Role
-from procd.master.lifecycle import State
 from procd.master.process import Process
 from procd.master.service import Service
+from procd.master.states import State
 
 
 def drain(service: Service, leaver: Process) -> None:

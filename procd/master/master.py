@@ -19,6 +19,7 @@ from procd.config.schema import Config
 from procd.ipc.inbox import Post
 from procd.ipc.scoreboard import Scoreboard
 from procd.linux import process as kernel
+from procd.master import strangers
 from procd.master.actions import Actions
 from procd.master.bases import Bases
 from procd.master.commands import Commands
@@ -206,7 +207,7 @@ class Master:
 
     def _end(self) -> None:
         service = self._service
-        service.processes.end_strangers()
+        strangers.end(service.processes.reap)
         kept = service.recovery.close(service.files.ids_path, discard=service.stopping.discards)
         logs.info("stopped", tasks_kept=kept)
         service.listening.close()

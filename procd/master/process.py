@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from procd.ipc.channel import Channel
 from procd.ipc.scoreboard import Role
 from procd.ipc.scoreboard import Seat as Sitting
-from procd.master.lifecycle import Row
+from procd.master.states import Row
 
 
 @dataclass(slots=True)

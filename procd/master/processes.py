@@ -7,7 +7,6 @@ go through that, so they never hit somebody else's reused pid.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -21,16 +20,14 @@ from procd.ipc import inbox, words
 from procd.ipc.channel import Channel, Closed, Packet
 from procd.ipc.scoreboard import Role, Scoreboard, Standing
 from procd.ipc.scoreboard import Seat as Sitting
-from procd.linux import process as kernel
 from procd.master.backoff import Backoff
 from procd.master.bases import Recipe
-from procd.master.lifecycle import BY_BASE, Event, Row, Seat, State, spare_seat
 from procd.master.loop import Loop
 from procd.master.process import Death, Process, describe
+from procd.master.states import BY_BASE, Event, Row, Seat, State, spare_seat
 from procd.spawn import child
 from procd.spawn.context import Origin
 
-STRANGERS_SECONDS = 2.0  # for the app's own children to be ended at a stop
 STRANGERS_KEPT = 1024  # exit statuses of pids that no channel has named yet
 
 
@@ -287,18 +284,6 @@ class Processes:
         while len(self._statuses) > STRANGERS_KEPT:
             del self._statuses[next(iter(self._statuses))]
         return strangers
-
-    def end_strangers(self) -> None:
-        """End what the app's processes left behind: it is ours now (child subreaper).
-
-        Each round may hand us the children of those that it ended.
-        """
-        until = time.monotonic() + STRANGERS_SECONDS
-        while (left := kernel.children(os.getpid())) and time.monotonic() < until:
-            for pid in left:
-                os.kill(pid, signal.SIGKILL)
-            select.select([], [], [], 0.002)  # dying takes them a moment
-            self.reap()
 
     def _of(self, pid: int) -> Process | None:
         return next((p for p in self.table.values() if p.row.pid == pid), None)

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from procd.ipc.scoreboard import Role
-from procd.master.lifecycle import Row, Share, State, Want
+from procd.master.lifecycle import Share, Want
+from procd.master.states import Row, State
 
 ACK_SECONDS = 1.0  # how long a switch waits for "I accept"
 

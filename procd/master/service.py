@@ -13,12 +13,13 @@ from procd.ipc.scoreboard import Scoreboard
 from procd.master.bases import Bases
 from procd.master.files import Files
 from procd.master.generations import Generations
-from procd.master.lifecycle import SEATED, State, Want, base_seat
+from procd.master.lifecycle import Want
 from procd.master.listening import Listening
 from procd.master.loop import Loop
 from procd.master.process import Process
 from procd.master.processes import Processes
 from procd.master.recovery import Recovery
+from procd.master.states import SEATED, State, base_seat
 from procd.master.stopping import Stopping
 from procd.master.watching import Watching
 from procd.service import sdnotify

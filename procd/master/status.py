@@ -8,11 +8,11 @@ from procd.ipc.scoreboard import Cell, Role, Scoreboard
 from procd.master.bases import Bases
 from procd.master.generation import Last
 from procd.master.generations import Generations
-from procd.master.lifecycle import GOING, SEATED, State
 from procd.master.listeners import Listener
 from procd.master.process import Process
 from procd.master.processes import Processes
 from procd.master.recovery import Recovery
+from procd.master.states import GOING, SEATED, State
 from procd.master.steps import Steps
 
 _STATES = {

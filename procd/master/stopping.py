@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from math import inf
 
 from procd.ipc.scoreboard import Role
-from procd.master.lifecycle import Row, Want
+from procd.master.lifecycle import Want
+from procd.master.states import Row
 
 LOOK_SECONDS = 0.05  # between two looks whether tasks are left
 

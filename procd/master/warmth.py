@@ -10,9 +10,9 @@ import time
 
 from procd import logs
 from procd.ipc.channel import Packet
-from procd.master.lifecycle import GOING, Event, Row, State
 from procd.master.process import Process
 from procd.master.service import Service
+from procd.master.states import GOING, Event, Row, State
 
 
 class Warmth:

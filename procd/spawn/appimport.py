@@ -26,16 +26,16 @@ from procd.spawn.shield import shielded
 class AppImport:
     """run() once in a process; then the attributes hold.
 
-    *preloaded* are the modules that the base had imported before.
+    *packages* are those that the base has preloaded.
     """
 
-    def __init__(self, config: Config, code_dir: Path, preloaded: frozenset[str]) -> None:
+    def __init__(self, config: Config, code_dir: Path, packages: frozenset[str]) -> None:
         self.server = Server()  # the app's, once it is imported
         self.sources: dict[str, str] = {}  # path → sha256 hex; of one that failed, as far as it got
         self.unfit = ""  # why nothing should be forked from here any more
         self._config = config
         self._code_dir = code_dir
-        self._preloaded = preloaded
+        self._packages = packages
         self._loader: Loader | None = None
         self._modules = 0  # those that were told, or were there before the app
 
@@ -50,7 +50,7 @@ class AppImport:
         self._loader = loader
         with shielded():
             loader.install()
-            unhide(self._preloaded, loader.territory)
+            unhide(self._packages, loader.territory)
             self._modules = len(sys.modules)
             with inspected(self._config.app) as inspection:
                 app = loader.load(self._config.app)

@@ -81,7 +81,7 @@ class Base:
         """Fork what waits to become a template; the app is imported on the master's word."""
         for packet in packets:
             channel = Channel.of_fd(os.dup(packet.fds[0]))
-            life = Template(self._origin, self._shared, channel, self._preloaded.names)
+            life = Template(self._origin, self._shared, channel, self._preloaded.packages)
             birth = Birth(life.run, channel, (self._channel.fileno(), *packet.fds))
             try:
                 child.fork_for_master([birth], self._origin.master_pid)

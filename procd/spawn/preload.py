@@ -12,7 +12,8 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ModuleSpec
 from itertools import islice
@@ -24,7 +25,7 @@ from procd.spawn.shield import shielded
 from procd.spawn.sources import Fingerprint, fingerprint
 from procd.spawn.territory import Territory
 
-_ENDINGS = (*SOURCE_SUFFIXES, *EXTENSION_SUFFIXES, "/__init__.py")  # of a module's file
+_SUFFIXES = (*SOURCE_SUFFIXES, *EXTENSION_SUFFIXES)  # of a module's file
 
 
 @dataclass(slots=True)
@@ -35,6 +36,7 @@ class Preloaded:
     prints: dict[str, Fingerprint] = field(
         default_factory=dict
     )  # of their files, as they were read
+    packages: frozenset[str] = frozenset()  # the first parts of those names
     culprit: str = ""  # one that no fork may follow; the rest was not imported then
     why: str = ""  # the innermost module and what it opened
 
@@ -75,6 +77,7 @@ def preload(modules: Mapping[str, str | None], chdir: Path) -> Preloaded:
         sys.path[:] = path
         importlib.invalidate_caches()
     done.names = frozenset(sys.modules) - before
+    done.packages = frozenset(name.partition(".")[0] for name in done.names)
     return done
 
 
@@ -116,10 +119,20 @@ def used(count: int, territory: Territory) -> dict[str, str]:
     return found
 
 
-def unhide(names: Iterable[str], territory: Territory) -> None:
-    """Forget preloaded modules whose name is a module of the app: the app's own comes first."""
+def unhide(packages: frozenset[str], territory: Territory) -> None:
+    """Forget preloaded *packages* whose name is a module of the app: the app's own comes first."""
     places = [place or os.getcwd() for place in sys.path if territory.owns(place or os.getcwd())]
-    for top in {name.partition(".")[0] for name in names}:
-        if any(os.path.exists(f"{place}/{top}{end}") for place in places for end in _ENDINGS):
-            for name in [n for n in sys.modules if n == top or n.startswith(f"{top}.")]:
-                del sys.modules[name]
+    for top in {top for place in places for top in _modules_in(place) if top in packages}:
+        for name in [n for n in sys.modules if n == top or n.startswith(f"{top}.")]:
+            del sys.modules[name]
+
+
+def _modules_in(folder: str) -> Iterator[str]:
+    """Yield the names that can be imported from a folder; folders without code hide nothing."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            name, dot, _ = entry.name.partition(".")
+            if entry.name.endswith(_SUFFIXES) or (
+                not dot and os.path.exists(f"{entry.path}/__init__.py")
+            ):
+                yield name

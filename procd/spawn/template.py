@@ -42,12 +42,12 @@ class Template:
     """run() is the life of one template process."""
 
     def __init__(
-        self, origin: Origin, shared: Shared, channel: Channel, preloaded: frozenset[str]
+        self, origin: Origin, shared: Shared, channel: Channel, packages: frozenset[str]
     ) -> None:
         self._origin = origin
         self._shared = shared
         self._channel = channel
-        self._preloaded = preloaded
+        self._packages = packages
 
     def run(self) -> int:
         """Wait for the order to import an app, then fork from it; return the exit status.
@@ -70,7 +70,7 @@ class Template:
         self._config = Config.from_plain(packet.body["config"])  # type: ignore[arg-type] # the master's own
         self._generation = packet.number("generation")
         self._kind = Kind(packet.number("kind"))
-        self._app = AppImport(self._config, self._origin.code_dir, self._preloaded)
+        self._app = AppImport(self._config, self._origin.code_dir, self._packages)
         logs.name_process(f"template-{self._generation}")
         process.set_name("procd: template")
         logs.set_level(self._config.log_level)  # the base has that of its own fork

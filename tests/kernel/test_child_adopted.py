@@ -18,10 +18,10 @@ from procd.ipc.doorbell import Doorbell
 from procd.ipc.layout import Layout
 from procd.ipc.scoreboard import Role, Scoreboard
 from procd.linux import process
-from procd.master.lifecycle import Row, Seat, State
 from procd.master.loop import Loop
 from procd.master.process import Death, Process
 from procd.master.processes import Processes
+from procd.master.states import Row, Seat, State
 from procd.spawn import child
 from procd.spawn.child import Birth
 from procd.spawn.context import Origin

@@ -210,7 +210,7 @@ def test_a_module_of_the_app_comes_before_a_preloaded_one_of_its_name(tmp_path: 
         sys.path.insert(0, str(site))
         done = preload(dict.fromkeys(("shared", "shared.part", "kept")), app)
         sys.path.insert(0, str(app))
-        unhide(done.names, Territory(str(app)))
+        unhide(done.packages, Territory(str(app)))
         places = [__import__(name).WHERE for name in ("shared", "kept")]
         return places, "shared.part" in sys.modules
 

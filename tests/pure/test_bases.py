@@ -10,18 +10,8 @@ import pytest
 from procd.config.schema import Config
 from procd.ipc.scoreboard import Role
 from procd.master.bases import COLD, Bases, Recipe
-from procd.master.lifecycle import (
-    Fork,
-    Kill,
-    Row,
-    Seat,
-    Share,
-    State,
-    Want,
-    base_seat,
-    forked_from,
-    plan,
-)
+from procd.master.lifecycle import Fork, Kill, Share, Want, forked_from, plan
+from procd.master.states import Row, Seat, State, base_seat, spare_seat
 from tests.pure.configs import loaded
 from tests.pure.world import BASE, row
 
@@ -180,3 +170,23 @@ def test_while_a_new_base_boots_nothing_is_forked_from_the_old_one() -> None:
     table = [*forkers(1), row(1, worker(0), S.SERVING), row(2, base_seat(1), S.BOOTING)]
     want = Want((share(), share(2, serves=False)), base=1)
     assert plan(table, want, {}, NOW) == [Kill(90)]
+
+
+# ---------------------------------------------------------------- the spare
+
+
+def test_a_spare_is_forked_where_one_is_wanted_and_stays_while_a_generation_boots() -> None:
+    serving = [*forkers(1), row(1, worker(0), S.SERVING)]
+    idle = Want((share(),), has_spare=True)
+    assert plan(serving, idle, {}, NOW) == [Fork(spare_seat(0))]
+    with_one = [*serving, row(2, spare_seat(0), S.READY)]
+    assert plan(with_one, idle, {}, NOW) == []
+    boots = Want((share(), share(2, serves=False)))
+    assert plan(with_one, boots, {}, NOW) == [Fork(template(2))]
+
+
+def test_a_spare_goes_with_its_base_and_at_the_end() -> None:
+    table = [*forkers(1), row(1, worker(0), S.SERVING), row(2, spare_seat(0), S.READY)]
+    other = [*table, row(3, base_seat(1), S.READY)]
+    assert plan(other, Want((share(),), base=1), {}, NOW) == [Kill(90), Kill(2)]
+    assert Kill(2) in plan(table, Want(()), {}, NOW)

@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("worker.worker", "taskworker.taskworker"),
     ("spawn.template", "spawn.forkserver"),
     ("spawn.base",),
-    ("master.lifecycle", "master.reload", "master.backoff"),
+    ("master.lifecycle", "master.reload", "master.backoff", "master.states"),
     ("service.record", "service.sdnotify"),
     ("master.*",),
     ("service.*",),
@@ -70,12 +70,12 @@ FORKERS = ("spawn.child",)
 # What a reader must know to trust the rest: his hour.
 CORE = (
     *("ipc.words", "ipc.layout", "ipc.arena", "ipc.arenafile", "tasks.dispatcher"),
-    *("master.lifecycle", "master.reload", "master.loop"),
+    *("master.states", "master.lifecycle", "master.reload", "master.loop"),
     # Without moving connections it would promise the same.
     *("spawn.template", "worker.worker", "worker.acceptor", "worker.connection", "worker.drain"),
     "taskworker.*",
 )
-MAX_CORE_LINES = 2_650  # about 2,500
+MAX_CORE_LINES = 2_700  # about 2,500
 MAX_FILE_LINES = 320  # about 300
 MAX_FUNCTION_LINES = 40
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from math import inf
 
 import pytest
@@ -10,27 +9,26 @@ import pytest
 from procd.ipc.scoreboard import Role
 from procd.master.backoff import FIRST_DELAY, MAX_DELAY, STEADY_SECONDS, Backoff
 from procd.master.lifecycle import (
-    GOING,
     KILL_MARGIN,
     ORDERED_AHEAD,
-    TRANSITIONS,
     Action,
     Call,
-    Event,
     Fork,
     Hurry,
-    IllegalTransition,
     Kill,
-    Row,
-    Seat,
     Share,
-    State,
     Stop,
     Want,
-    base_seat,
     forked_from,
     next_deadline,
     plan,
+)
+from procd.master.states import (
+    GOING,
+    Row,
+    Seat,
+    State,
+    base_seat,
 )
 from tests.pure.world import BASE, BOTH, World, row
 
@@ -58,34 +56,6 @@ def forkers(*generations: int) -> list[Row]:
     """A ready base and ready templates, in rows from 90 on."""
     seats = [BASE, *(template(generation) for generation in generations)]
     return [row(90 + index, seat, S.READY) for index, seat in enumerate(seats)]
-
-
-# ---------------------------------------------------------------- states
-
-
-@pytest.mark.parametrize(("state", "event"), list(itertools.product(State, Event)))
-def test_each_event_in_each_state_has_a_rule_or_raises(state: State, event: Event) -> None:
-    before = row(1, worker(0), state, 5.0)
-    if (state, event) in TRANSITIONS:
-        after = before.step(event, 9.0)
-        assert after.state is TRANSITIONS[state, event]
-        assert after.deadline == (5.0 if after.state is state else 9.0)
-    else:
-        with pytest.raises(IllegalTransition, match=f"^{event.name} in {state.name}$"):
-            before.step(event)
-
-
-def test_every_process_can_be_stopped_and_killed_in_every_state() -> None:
-    for state in State:
-        assert TRANSITIONS[state, Event.STOP] in GOING
-        assert TRANSITIONS[state, Event.KILL] is S.KILLED
-
-
-def test_nothing_that_a_leaving_process_says_brings_it_back() -> None:
-    for (state, _), after in TRANSITIONS.items():
-        if state in GOING:
-            assert after in GOING
-    assert (S.SERVING, Event.BECAME_READY) not in TRANSITIONS
 
 
 # ---------------------------------------------------------------- what is forked

@@ -8,17 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from procd.ipc.scoreboard import Role
-from procd.master.lifecycle import (
-    GOING,
-    SEATED,
-    UP,
-    Kill,
-    State,
-    Stop,
-    next_deadline,
-    plan,
-)
+from procd.master.lifecycle import Kill, Stop, next_deadline, plan
 from procd.master.reload import Counts, Phase
+from procd.master.states import GOING, SEATED, UP, State
 from tests.pure.world import BASE, BOTH, World
 
 counts = st.integers(1, 3)

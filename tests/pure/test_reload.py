@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from procd.ipc.scoreboard import Role
-from procd.master.lifecycle import Row, Seat, Share, State, Want
+from procd.master.lifecycle import Share, Want
 from procd.master.reload import ACK_SECONDS, Counts, Phase, Reload, Verdict
+from procd.master.states import Row, Seat, State
 from tests.pure.world import BASE, BOOT, BOTH, World, row
 
 NOW = 50.0

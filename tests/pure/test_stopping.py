@@ -9,7 +9,8 @@ from math import inf
 import pytest
 
 from procd.ipc.scoreboard import Role
-from procd.master.lifecycle import Row, Seat, Share, State, Want
+from procd.master.lifecycle import Share, Want
+from procd.master.states import Row, Seat, State
 from procd.master.stopping import LOOK_SECONDS, Stopping
 from tests.pure.world import row
 

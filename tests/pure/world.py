@@ -8,24 +8,18 @@ from math import inf
 from procd.ipc.scoreboard import Role
 from procd.master.backoff import Backoff
 from procd.master.lifecycle import (
-    GOING,
-    SEATED,
-    UP,
     Action,
     Call,
-    Event,
     Fork,
     Hurry,
     Kill,
-    Row,
-    Seat,
-    State,
     Stop,
     Want,
     draining_generations,
     plan,
 )
 from procd.master.reload import Counts, Reload, Verdict
+from procd.master.states import GOING, SEATED, UP, Event, Row, Seat, State
 
 BASE = Seat(Role.BASE, 0, 0)
 BOTH = (Role.WORKER, Role.TASK)

@@ -1,0 +1,26 @@
+"""Ending what the app's processes left behind: it became ours (child subreaper)."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+
+from procd.linux import process
+
+SECONDS = 2.0
+
+
+def end(reap: Callable[[], object]) -> None:
+    """SIGKILL every child that is left, and *reap*.
+
+    Each round may hand us the children of those that it ended.
+    """
+    until = time.monotonic() + SECONDS
+    while (left := process.children(os.getpid())) and time.monotonic() < until:
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        select.select([], [], [], 0.002)  # dying takes them a moment
+        reap()
