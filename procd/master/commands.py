@@ -18,6 +18,7 @@ from procd.master.control import Json, Reply
 from procd.master.lifecycle import KILL_MARGIN
 from procd.master.reload import Counts
 from procd.master.service import Service
+from procd.master.states import SEATED
 
 TASKS_ONLY = (Role.TASK,)
 

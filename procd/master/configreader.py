@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,11 @@ from procd.master import listeners
 from procd.master.loop import Loop
 from procd.spawn import child
 
+SETTLED_NS = 2_000_000_000  # network file systems keep whole seconds, FAT two
 SECONDS = 10.0  # a file that cannot be read by then is refused
+
+
+Stamp = tuple[int, int, int, int, int]
 
 
 class ConfigReader:
@@ -33,9 +38,16 @@ class ConfigReader:
         self._done: Callable[[Config | str], None] | None = None
         self.deadline: float | None = None
         self.hosts: dict[str, str] = {}  # addresses of the names in the `listen` last read
+        self._reads: Stamp | None = None  # the file as it stood before it was read
+        self._good: Stamp | None = None  # and of the last reading, if that was good
+
+    def is_current(self) -> bool:
+        """Tell whether the file is for sure the one that was read last, and was good."""
+        return self._good is not None and self._good == _stamp(self._path)
 
     def read(self, now: float, done: Callable[[Config | str], None]) -> None:
         """Call *done* with the Config, or with why there is none."""
+        self._reads, self._good = _stamp(self._path), None
         ours, theirs = Channel.pair()
         try:
             pid = child.fork(lambda: self._body(theirs), {theirs.fileno()})
@@ -85,6 +97,7 @@ class ConfigReader:
         if packet.kind == "config" and isinstance(plain, dict):
             hosts = packet.body.get("hosts")
             self.hosts = hosts if isinstance(hosts, dict) else {}
+            self._good = self._reads
             self._finish(Config.from_plain(plain))
         else:
             self._finish(str(packet.body.get("error")))
@@ -111,3 +124,17 @@ class ConfigReader:
             self._pidfd = -1
         if done is not None:
             done(outcome)
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """Return what changes with every change of a file; None where that is not for sure.
+
+    A file that has just been changed may be changed again within the same tick of its clock.
+    """
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    if abs(time.time_ns() - found.st_ctime_ns) < SETTLED_NS:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from procd import logs
 from procd.config.schema import Config
 from procd.master.asked import Ended
+from procd.master.states import SEATED, Row
 from procd.master.steps import Steps
 
 
@@ -34,6 +36,15 @@ class Last:
     error: str | None = None
     cause: tuple[str, ...] = ()
     steps: Steps | None = None  # of one that took over
+
+    def look_drained(self, rows: Iterable[Row], stay: set[int], now: float) -> None:
+        """Note, once, that nothing is left of other generations than those that *stay*."""
+        steps = self.steps
+        if steps is None or steps.switched is None or steps.drained is not None:
+            return
+        if all(row.seat.generation in stay for row in rows if row.seat.role in SEATED):
+            steps.drained = now
+            logs.info("drained", **steps.seconds())
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,14 +87,20 @@ class Generations:
         if request is None:
             return
         causes = tuple(request.causes)
-        if not (request.reads_config or self._refused_config or self._leaves_keys):
-            # The file is as it was: to read it takes longer than all the rest.
+        if self._has_read(request):  # to read it takes longer than all the rest
             self._begin(self.config, request.roles, causes, now)
             return
         self._is_reading = True
         self.last = Last("booting", None, self.last.error, causes)
         self._around.config_is_read()
         self._reader.read(now, lambda read: self._read(read, request, causes))
+
+    def _has_read(self, request: Request) -> bool:
+        """Tell whether what the file of the config says is in effect already."""
+        if self._refused_config or self._leaves_keys:
+            return False
+        is_current = not self.config_error and self._reader.is_current()
+        return not request.reads_config or (is_current and not request.is_edit)
 
     def _read(self, read: Config | str, request: Request, causes: tuple[str, ...]) -> None:
         self._is_reading = False
@@ -291,19 +297,11 @@ class Generations:
     def died(self, death: Death) -> None:
         """A death before the switch is a refusal; the last one after it is the drain's end."""
         row = death.process.row
-        self._drained()
+        serving = {*self.reload.serving.values(), self.reload.generation}
+        self.last.look_drained(self._processes.rows(), serving, time.monotonic())
         if row.state is State.KILLED or row.seat.role in BY_BASE:
             return
         self.reload = self.reload.fail(row.seat.generation, death.reason)
-
-    def _drained(self) -> None:
-        steps, serving = self.last.steps, set(self.reload.serving.values())
-        rows = [row for row in self._processes.rows() if row.seat.role in SEATED]
-        if steps is None or steps.switched is None or steps.drained is not None:
-            return
-        if all(row.seat.generation in {*serving, self.reload.generation} for row in rows):
-            steps.drained = time.monotonic()
-            logs.info("drained", **steps.seconds())
 
     def due(self) -> list[float]:
         times = [self._reader.deadline or inf, self._closing.due]
