@@ -89,8 +89,7 @@ class Actions:
         processes = service.processes
         template = processes.spare(service.bases.number)
         if template is None:
-            processes.fork(seat, deadline, self._fork_spare)
-            template = next((p for p in processes.table.values() if p.row.seat == seat), None)
+            template = processes.fork(seat, deadline, self._fork_spare)
         else:
             processes.take(template, seat, deadline)
         if template is None:

@@ -86,22 +86,22 @@ class Processes:
         seat: Seat,
         deadline: float,
         order: Callable[[Row, Channel], bool],
-    ) -> None:
-        """Give *seat* a row and a channel, and have *order* bring the process about.
+    ) -> Process | None:
+        """Give *seat* a row and a channel, and have *order* bring the process about; return it.
 
         order(row, the process's end) returns False when there is nobody to fork it.
         """
         number = self._free_row()
         if number is None:
             logs.error("no free row: too many processes", rows=self._scoreboard.rows)
-            return
+            return None
         now = time.monotonic()
         try:
             ours, theirs = Channel.pair()
         except OSError as error:
             logs.error("no process forked", why=error.strerror, cure="raise LimitNOFILE")
             self.held[seat] = self.held.get(seat, Backoff(1)).after_death(0, now)
-            return
+            return None
         self._incarnation += 1
         row = Row(number, self._incarnation, seat, State.FORKING, now, deadline)
         process = Process(row, ours, restarts=self.restarts.get((seat.role, seat.number), 0))
@@ -113,9 +113,11 @@ class Processes:
             )
         )
         self._loop.read(ours, lambda: self._hear(process))
-        if not order(row, theirs):
+        is_ordered = order(row, theirs)
+        if not is_ordered:
             self._drop(process)
         theirs.close()
+        return process if is_ordered else None
 
     def take(self, spare: Process, seat: Seat, deadline: float) -> None:
         """Have a spare sit in *seat* from now on, as if it had just been forked for that."""
