@@ -82,10 +82,7 @@ class Processes:
     # Forking
 
     def fork(
-        self,
-        seat: Seat,
-        deadline: float,
-        order: Callable[[Row, Channel], bool],
+        self, seat: Seat, deadline: float, order: Callable[[Row, Channel], bool]
     ) -> Process | None:
         """Give *seat* a row and a channel, and have *order* bring the process about; return it.
 
@@ -244,7 +241,6 @@ class Processes:
 
     @staticmethod
     def retire(process: Process) -> None:
-        """Have a process replaced."""
         process.row = replace(process.row, retires=True)
 
     @staticmethod

@@ -87,6 +87,8 @@ class Base:
                 child.fork_for_master([birth], self._origin.master_pid)
             finally:
                 channel.close()
+        # After a fork the first write to each page copies it: not when a save waits for a hash.
+        sources.digest((__file__,))
 
     # Reading the disk
 
