@@ -19,6 +19,7 @@ from procd.master.warmth import Warmth
 from procd.service import sdnotify
 
 STATUS_CHARACTERS = 200  # of one line for systemctl status
+SPARE_SECONDS = 0.1  # after an attempt
 
 
 class Events:
@@ -164,6 +165,8 @@ class Events:
         is_refused = generations.last.state == "refused"
         service.watching.attempt(generations.config, sources, refused=is_refused)
         service.say_ready(None)
+        # When what has just happened is over: it would take time from that.
+        service.spare_at = time.monotonic() + SPARE_SECONDS
         text = f"generation {max(generations.reload.serving.values())} serves"
         if is_refused:
             why = (generations.last.error or "").splitlines()

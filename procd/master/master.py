@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 
 from procd import logs
 from procd.config.schema import Config
@@ -181,6 +182,7 @@ class Master:
             service.watching.due(),
             service.stopping.due(now),
             self._commands.due(),
+            service.spare_at if service.spare_at > now else inf,
             next_deadline(rows, service.want(), held, now),
         )
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from procd import logs
 from procd.config.schema import Config
@@ -46,6 +47,7 @@ class Service:
     stopping: Stopping = field(default_factory=Stopping)
     began: float = field(default_factory=time.monotonic)
     exit_status: int = 0
+    spare_at: float = inf  # from when on the next template is forked ahead
     processes: Processes = field(init=False)
     generations: Generations = field(init=False)
     bases: Bases = field(init=False)
@@ -62,9 +64,12 @@ class Service:
             want,
             base=self.bases.number,
             next_base=self.bases.next_number,
-            # Not while a generation boots: it would take time from that.
-            has_spare=self.generations.is_idle and bool(self.generations.reload.serving),
+            has_spare=self._may_fork_ahead(),
         )
+
+    def _may_fork_ahead(self) -> bool:
+        is_late = time.monotonic() >= self.spare_at
+        return is_late and self.generations.is_idle and not self.stopping.is_asked
 
     def base(self) -> Process | None:
         """Return the base that forks, if it takes orders."""

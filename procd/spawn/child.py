@@ -63,11 +63,19 @@ def fork(body: Callable[[], int], keep: Collection[int]) -> int:
     return _run(lambda: _bound_to(parent, body))
 
 
+Adopt = Callable[[], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Birth:
-    """One process to be forked: what it does, where its pid is told, what it must not keep."""
+    """One process to be forked: what it does, where its pid is told, what it must not keep.
 
-    body: Callable[[], int]
+    *body* is given a function that it calls before any code of an app may run: it returns when
+    the process is the master's own child and dies with it, and does not return if the master
+    is gone. What can be done before costs no time, for the intermediate has yet to exit.
+    """
+
+    body: Callable[[Adopt], int]
     channel: Channel
     close: Collection[int]
 
@@ -92,10 +100,10 @@ def fork_for_master(births: Sequence[Birth], master: int) -> None:
         body = _fork_again(births, handled)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
-    _run(lambda: _adopted_by(master, first_parent, body))
+    _run(lambda: body(lambda: _adopted_by(master, first_parent)))
 
 
-def _fork_again(births: Sequence[Birth], handled: Collection[int]) -> Callable[[], int]:
+def _fork_again(births: Sequence[Birth], handled: Collection[int]) -> Callable[[Adopt], int]:
     """In the intermediate: fork all, tell the pids and leave. Returns in a child only."""
     status = 0
     for birth in births:
@@ -145,15 +153,17 @@ def _bound_to(parent: int, body: Callable[[], int]) -> int:
     return body()
 
 
-def _adopted_by(master: int, first_parent: int, body: Callable[[], int]) -> int:
+def _adopted_by(master: int, first_parent: int) -> None:
     # The intermediate's death must be behind us, or it would be the one that we die with.
     deadline = time.monotonic() + ADOPTION_SECONDS
     while os.getppid() == first_parent:
         if time.monotonic() > deadline:
-            return SOFTWARE_ERROR
+            os._exit(SOFTWARE_ERROR)
         time.sleep(0.0002)
-    # Another's: the master died meanwhile.
-    return _bound_to(master, body) if os.getppid() == master else SOFTWARE_ERROR
+    if os.getppid() == master:
+        process.die_with_parent()
+    if os.getppid() != master:  # it died meanwhile, before the kernel knew that we go with it
+        os._exit(SOFTWARE_ERROR)
 
 
 def _run(body: Callable[[], int]) -> NoReturn:

@@ -61,6 +61,7 @@ class Context:
     origin: Origin
     shared: Shared
     listener_fds: list[int] = field(default_factory=list)
+    adopt: Callable[[], None] = lambda: None  # called before on_worker_start; see spawn.child
     on_started: Callable[[], None] = lambda: None  # called once on_worker_start has returned
 
     @property

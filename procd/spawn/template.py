@@ -25,7 +25,7 @@ from procd.ipc.scoreboard import Role
 from procd.linux import process
 from procd.spawn import child
 from procd.spawn.appimport import AppImport, rehearse
-from procd.spawn.child import Birth
+from procd.spawn.child import Adopt, Birth
 from procd.spawn.context import Context, Kind, Origin
 from procd.spawn.explain import explain
 from procd.spawn.forkserver import send_pairs, serve
@@ -49,7 +49,7 @@ class Template:
         self._channel = channel
         self._packages = packages
 
-    def run(self) -> int:
+    def run(self, adopt: Adopt) -> int:
         """Wait for the order to import an app, then fork from it; return the exit status.
 
         It is forked ahead of that order where there is time, and then is called a spare.
@@ -58,6 +58,7 @@ class Template:
         process.set_name("procd: spare")
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # print() belongs in the log at once
+        adopt()
         rehearse(self._origin.code_dir)
         self._channel.send("waits")
         commands = {"import": self._import, "fork": self._fork, "log": _log}
@@ -141,15 +142,17 @@ class Template:
             listeners,
         )
 
-    def _become(self, context: Context) -> int:
+    def _become(self, context: Context, adopt: Adopt) -> int:
         logs.name_process(context.name)
         process.set_name(f"procd: {context.name}")
         self._inherited = self._channel  # kept: its number is closed here, or another's by now
         self._channel = context.channel  # late imports are told there
         context.shared.arena.become(context.row, context.incarnation)
         context.on_started = self._tell_modules
+        context.adopt = adopt
         try:
             if self._kind is Kind.BARE:
+                adopt()
                 self._app.run(self._generation, is_reborn=True)
                 self._app.tell_later_sources(self._note_late)
                 context.server = self._app.server

@@ -88,6 +88,7 @@ class ProcessHost:
         self.loop.add_reader(self.inbox.fileno(), self.read_inbox)
         if not self.is_task_worker:  # a task may compute for as long as it likes
             safeguards.end_if_stuck(self.loop, self.context.config.hang_timeout)
+        self.context.adopt()
         if handler is not None:
             outcome = handler()
             if inspect.isawaitable(outcome):

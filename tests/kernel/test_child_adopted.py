@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from math import inf
 from pathlib import Path
 
@@ -71,6 +71,16 @@ def as_template(order: Callable[[int, Channel], None]) -> Callable[[], object]:
     return master
 
 
+def adopted(body: Callable[[], int], channel: Channel, close: Collection[int]) -> Birth:
+    """A process that does nothing before it is the master's own."""
+
+    def life(adopt: Callable[[], None]) -> int:
+        adopt()
+        return body()
+
+    return Birth(life, channel, close)
+
+
 def received(channel: Channel) -> Packet | None:
     try:
         return channel.receive()
@@ -84,7 +94,7 @@ def test_what_a_template_forks_is_the_masters_own_child_and_announced() -> None:
             channel.send("i am", {"pid": os.getpid()})
             return 7 if os.getppid() == master else 8
 
-        child.fork_for_master([Birth(body, channel, ())], master)
+        child.fork_for_master([adopted(body, channel, ())], master)
 
     said, reaped = eval(outcome(as_template(order)))  # noqa: S307 - repr of our own
     pid = said[0][1]
@@ -95,7 +105,7 @@ def test_what_a_template_forks_is_the_masters_own_child_and_announced() -> None:
 def test_a_pid_is_known_before_its_process_can_be_reaped() -> None:
     def order(master: int, channel: Channel) -> None:
         for _ in range(25):
-            child.fork_for_master([Birth(lambda: 7, channel, ())], master)
+            child.fork_for_master([adopted(lambda: 7, channel, ())], master)
 
     said, reaped = eval(outcome(as_template(order)))  # noqa: S307 - repr of our own
     assert {str(pid) for _, pid in said} | {"template"} == set(reaped)
@@ -109,7 +119,7 @@ def test_several_at_once_are_each_the_masters_own_and_hold_nothing_of_each_other
         def birth(number: int) -> Birth:
             others = [fd for fd in fds if fd != fds[number]]
             body = lambda: 10 * sum(map(is_open, fds)) + is_open(fds[number])  # noqa: E731 - a line
-            return Birth(body, channel, others)
+            return adopted(body, channel, others)
 
         child.fork_for_master([birth(number) for number in range(3)], master)
 
@@ -122,7 +132,7 @@ def test_one_that_nobody_adopts_leaves_by_itself(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(child, "ADOPTION_SECONDS", 0.05)
 
     def order(_master: int, channel: Channel) -> None:
-        child.fork_for_master([Birth(lambda: 0, channel, ())], 1)  # not its master
+        child.fork_for_master([adopted(lambda: 0, channel, ())], 1)  # not its master
 
     said, reaped = eval(outcome(as_template(order)))  # noqa: S307 - repr of our own
     assert reaped[str(said[0][1])] == child.SOFTWARE_ERROR
@@ -134,7 +144,7 @@ def test_of_a_template_only_what_is_named_is_closed() -> None:
     def order(master: int, channel: Channel) -> None:
         apps, own = os.open("/dev/null", os.O_RDONLY), os.open("/dev/null", os.O_RDONLY)
         body = lambda: 10 * is_open(apps) + is_open(own)  # noqa: E731 - a line
-        child.fork_for_master([Birth(body, channel, {own})], master)
+        child.fork_for_master([adopted(body, channel, {own})], master)
 
     said, reaped = eval(outcome(as_template(order)))  # noqa: S307 - repr of our own
     assert reaped[str(said[0][1])] == 10
@@ -152,7 +162,7 @@ def test_a_fork_that_is_refused_costs_its_order_and_not_the_template() -> None:
 
         def fork(packets: list[Packet]) -> None:
             heard.extend(packet.kind for packet in packets)
-            child.fork_for_master([Birth(lambda: 0, theirs, ())], os.getpid())
+            child.fork_for_master([adopted(lambda: 0, theirs, ())], os.getpid())
 
         for kind in ("fork", "next"):
             ours.send(kind)
@@ -170,7 +180,7 @@ def test_where_only_the_second_fork_is_refused_the_channel_ends() -> None:
         forks = [os.fork]
         later = lambda: forks.pop()() if forks else refuse()  # noqa: E731 - a line
         pytest.MonkeyPatch().setattr("procd.spawn.child.os_fork", later)
-        child.fork_for_master([Birth(lambda: 0, channel, ())], master)
+        child.fork_for_master([adopted(lambda: 0, channel, ())], master)
 
     assert outcome(as_template(order)) == repr(([], {"template": 3}))
 
@@ -178,7 +188,7 @@ def test_where_only_the_second_fork_is_refused_the_channel_ends() -> None:
 def test_an_app_that_ignores_sigchld_can_be_forked_from() -> None:
     def order(master: int, channel: Channel) -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        child.fork_for_master([Birth(lambda: 7, channel, ())], master)
+        child.fork_for_master([adopted(lambda: 7, channel, ())], master)
 
     _, reaped = eval(outcome(as_template(order)))  # noqa: S307 - repr of our own
     assert sorted(reaped.values()) == [3, 7]
