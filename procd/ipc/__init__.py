@@ -1,7 +1,8 @@
 """What two processes share. For users: SysV message queues, with or without the rest of procd."""
 
 from procd.errors import MessageTooBig
-from procd.ipc.queue import Queue, ftok
+from procd.ipc.keys import ftok
+from procd.ipc.queue import Queue, queues
 from procd.linux.sysv import (
     QueueDenied,
     QueueEmpty,
@@ -10,6 +11,7 @@ from procd.linux.sysv import (
     QueueFull,
     QueueGone,
 )
+from procd.linux.sysvtable import QueueStat
 
 __all__ = [
     "MessageTooBig",
@@ -20,5 +22,7 @@ __all__ = [
     "QueueExists",
     "QueueFull",
     "QueueGone",
+    "QueueStat",
     "ftok",
+    "queues",
 ]

@@ -110,7 +110,7 @@ class MessageQueue:
             try:
                 return self._send(data, block, mtype)
             except sysv_ipc.BusyError:
-                raise self._no_room(len(data)) from None
+                raise self.no_room(len(data)) from None
             except (sysv_ipc.Error, OSError, ValueError, OverflowError) as error:
                 self._may_go_on(error, mtype, len(data))
 
@@ -144,6 +144,20 @@ class MessageQueue:
     def give_to(self, uid: int, gid: int) -> None:
         """Make that user the owner: msgctl(2), IPC_SET. The creator keeps an owner's rights."""
         self._handle.uid, self._handle.gid = uid, gid
+
+    def change(self, **fields: int) -> None:
+        """Set mode, uid, gid or max_size, one after the other: msgctl(2), IPC_SET.
+
+        For the owner, the creator and root; a max_size above kernel.msgmnb needs
+        CAP_SYS_RESOURCE. Raises QueueGone, QueueDenied.
+        """
+        for field, value in fields.items():
+            try:
+                setattr(self._handle, field, value)
+            except sysv_ipc.ExistentialError:
+                raise self.gone() from None
+            except sysv_ipc.PermissionsError:
+                raise self.denied() from None
 
     @property
     def messages(self) -> int:
@@ -185,21 +199,21 @@ class MessageQueue:
         try:
             return int(getattr(self._handle, field))
         except sysv_ipc.ExistentialError:
-            raise self._gone() from None
+            raise self.gone() from None
         except sysv_ipc.PermissionsError:
-            raise self._denied() from None
+            raise self.denied() from None
 
-    def _gone(self) -> QueueGone:
+    def gone(self) -> QueueGone:
         return QueueGone(
             f"{self!r} (id {self.id}) was removed by somebody: open or create it again"
         )
 
-    def _denied(self) -> QueueDenied:
+    def denied(self) -> QueueDenied:
         return QueueDenied(
             f"{self!r} does not let this user do that: see `ipcs -q` for its owner and mode"
         )
 
-    def _no_room(self, data_bytes: int) -> QueueFull | MessageTooBig:
+    def no_room(self, data_bytes: int) -> QueueFull | MessageTooBig:
         # An owner can make a queue smaller than the kernel's largest message: what does not
         # fit into an empty queue never will.
         try:
@@ -224,9 +238,9 @@ class MessageQueue:
         elif isinstance(error, OverflowError | ValueError):
             raise ValueError(f"{mtype} is no message type: 1 .. {LARGEST_TYPE}") from None
         elif isinstance(error, sysv_ipc.ExistentialError):
-            raise self._gone() from None
+            raise self.gone() from None
         elif isinstance(error, sysv_ipc.PermissionsError):
-            raise self._denied() from None
+            raise self.denied() from None
         elif type(error) is not sysv_ipc.Error:
             raise QueueError(f"{self!r}: {error}") from error
         # sysv_ipc.Error itself is EINTR: Python runs the signal's handler as we return.
@@ -243,16 +257,16 @@ class MessageQueue:
                 f"{data_bytes} bytes are too many for {self!r}: kernel.msgmax is {limit}"
             )
         if data_bytes <= self.message_bytes_max:
-            raise self._gone()
+            raise self.gone()
         self._enlarge(limit)
 
     def _enlarge(self, message_bytes: int) -> None:
         try:
             handle = _get(self.key, 0, 0, message_bytes)
         except QueueGone:
-            raise self._gone() from None
+            raise self.gone() from None
         if handle.id != self.id:  # removed, and made again by another program
-            raise self._gone()
+            raise self.gone()
         self._use(handle, message_bytes)
 
     def _use(self, handle: sysv_ipc.MessageQueue, message_bytes: int) -> None:

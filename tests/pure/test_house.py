@@ -21,10 +21,11 @@ HOUSE = REPOSITORY / "procd"
 # have a line themselves: the longest match decides. A room may stand here before it exists.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "logs"),
-    ("config.*", "linux.*", "ipc.words", "ipc.wire"),
+    ("config.*", "linux.*", "ipc.words", "ipc.wire", "ipc.foreign.*"),
     (
         *("ipc.layout", "ipc.arenafile", "ipc.arena", "ipc.scoreboard", "ipc.doorbell"),
-        *("ipc.inbox", "ipc.channel", "ipc.queue", "ipc"),
+        *("ipc.inbox", "ipc.channel", "ipc"),
+        *("ipc.keys", "ipc.patience", "ipc.queue", "ipc.swooletask"),
     ),
     ("tasks.*",),
     ("app",),
@@ -46,7 +47,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 
 # An outside module that not everybody may import, and the rooms that may.
 OWNERS: dict[str, tuple[str, ...]] = {
-    "asyncio": ("worker.*", "taskworker.*", "tasks.*", "spawn.template"),
+    "asyncio": ("worker.*", "taskworker.*", "tasks.*", "spawn.template", "ipc.patience"),
     "uvloop": ("spawn.template",),
     "click": ("cli.*",),
     "rich": ("cli.*",),
