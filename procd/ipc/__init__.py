@@ -1,8 +1,12 @@
-"""What two processes share. For users: SysV message queues, with or without the rest of procd."""
+"""What two processes share. For users: SysV message queues, with or without the rest of procd.
+
+What messages mean is in procd.ipc.foreign.codec: CODECS["php"].decode(data).
+"""
 
 from procd.errors import MessageTooBig
 from procd.ipc.keys import ftok
 from procd.ipc.queue import Queue, queues
+from procd.ipc.swooletask import SwooleTask
 from procd.linux.sysv import (
     QueueDenied,
     QueueEmpty,
@@ -23,6 +27,7 @@ __all__ = [
     "QueueFull",
     "QueueGone",
     "QueueStat",
+    "SwooleTask",
     "ftok",
     "queues",
 ]
