@@ -27,7 +27,7 @@ def ftok(path: str | os.PathLike[str], proj: int | str) -> int:
 
 
 def parse_key(text: str) -> int:
-    """Return the key that *text* names: 1963150487, 0x7503e497, -1, or FILE:LETTER for ftok().
+    """Return the key that *text* names: 1963150487, 0x75034c97, -1, or FILE:LETTER for ftok().
 
     Raises ValueError, which says what is wrong with it.
     """

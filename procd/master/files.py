@@ -99,7 +99,10 @@ class Files:
         pid, config = os.getpid(), self.config
         try:
             started = process.start_time(pid)
-            record.write(config.path, pid, started, config.run_dir, config.master_pid_file)
+            record.write(
+                *(config.path, pid, started, config.run_dir, config.master_pid_file),
+                state_dir=config.state_dir,
+            )
             self._has_record = True
         except ProcdError as error:
             logs.warning("no record: commands need a valid config to find us", why=error)

@@ -83,9 +83,8 @@ class Lease:
 
     def _left_queue(self) -> tuple[int, int]:
         try:
-            _, _, key, number = self.path.read_text(encoding="ascii").split()
-            return int(key), int(number)
-        except (OSError, ValueError):
+            return noted_queue(self.path)
+        except OSError:
             return 0, 0
 
     def _check_master(self) -> None:
@@ -123,3 +122,18 @@ class Lease:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def noted_queue(path: Path) -> tuple[int, int]:
+    """Key and id of the token queue that goes with a lease; 0 and 0 if there is none.
+
+    Raises OSError where the lease is not there, or not to be read by this user.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _, _, key, number = os.read(fd, 4096).decode("ascii").split()
+        return int(key), int(number)
+    except ValueError:
+        return 0, 0
+    finally:
+        os.close(fd)

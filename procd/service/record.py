@@ -43,10 +43,17 @@ class Record:
     run_dir: Path
     pid_file: Path | None
     alive: bool  # as of the reading: that very process runs
+    state_dir: Path | None = None
+    uid: int = -1  # of who wrote it
 
 
 def write(
-    config_path: Path, pid: int, start_time: int | None, run_dir: Path, pid_file: Path | None
+    config_path: Path,
+    pid: int,
+    start_time: int | None,
+    run_dir: Path,
+    pid_file: Path | None,
+    state_dir: Path | None = None,
 ) -> None:
     """Leave the record of this service, in place of an older one, seen whole or not at all.
 
@@ -62,6 +69,7 @@ def write(
             "start_time": start_time,
             "run_dir": _absolute(run_dir),
             "pid_file": None if pid_file is None else _absolute(pid_file),
+            "state_dir": None if state_dir is None else _absolute(state_dir),
         }
     )
     faults = []
@@ -79,6 +87,21 @@ def read(config_path: Path) -> Record | None:
     records = list(_found(config_path))
     alive = (record for record in records if record.alive)
     return next(alive, records[0] if records else None)
+
+
+def living() -> list[Record]:
+    """Every service that runs and that this user may know of: his own and root's, root: all."""
+    folders = {*_own_folders(), _SYSTEM}
+    if os.geteuid() == 0:
+        folders |= {*Path("/run/user").glob("*/procd"), *Path("/tmp").glob("procd-*")}  # noqa: S108 - as above
+    found = {
+        (record.pid, record.config_path): record
+        for folder in sorted(folders)
+        if _is_trusted(folder, anybodys=os.geteuid() == 0)
+        for path in sorted(folder.glob("*.json"))
+        if (record := _parsed(path)) is not None and record.alive
+    }
+    return list(found.values())
 
 
 def remove(config_path: Path, pid: int) -> None:
@@ -125,12 +148,12 @@ def _make(folder: Path) -> None:
         raise PermissionError(0, "it is not this user's own folder: remove it")
 
 
-def _is_trusted(folder: Path) -> bool:
+def _is_trusted(folder: Path, *, anybodys: bool = False) -> bool:
     try:
         found = os.stat(folder, follow_symlinks=False)
     except OSError:
         return False
-    is_ours = found.st_uid in (0, os.geteuid())
+    is_ours = anybodys or found.st_uid in (0, os.geteuid())
     return stat.S_ISDIR(found.st_mode) and is_ours and not found.st_mode & 0o022
 
 
@@ -143,12 +166,16 @@ def _replace(path: Path, content: str) -> None:
     os.rename(new, path)
 
 
-def _parsed(path: Path, config_path: Path) -> Record | None:
-    """Return what stands in *path*, or None unless all of it is as write() leaves it."""
+def _parsed(path: Path, config_path: Path | None = None) -> Record | None:
+    """Return what stands in *path*, or None unless all of it is as write() leaves it.
+
+    Without *config_path*: of whatever service it is.
+    """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         with open(os.open(path, flags), "rb") as file:
             found = json.loads(file.read(_RECORD_BYTES))
+            uid = os.fstat(file.fileno()).st_uid
     except (OSError, ValueError, RecursionError):
         return None
     match found:
@@ -158,7 +185,10 @@ def _parsed(path: Path, config_path: Path) -> Record | None:
             "start_time": int(start_time),
             "run_dir": str(run_dir),
             "pid_file": str() | None as pid_file,
-        } if 0 < pid <= _PID_MAX and config == _absolute(config_path):
+        } if 0 < pid <= _PID_MAX and config == _absolute(config_path or Path(config)):
+            if _name(Path(config)) != path.name:
+                return None
+            state_dir = found.get("state_dir")
             return Record(
                 config_path=Path(config),
                 pid=pid,
@@ -166,5 +196,7 @@ def _parsed(path: Path, config_path: Path) -> Record | None:
                 run_dir=Path(run_dir),
                 pid_file=None if pid_file is None else Path(pid_file),
                 alive=process.is_alive(pid, start_time),
+                state_dir=Path(state_dir) if isinstance(state_dir, str) else None,
+                uid=uid,
             )
     return None

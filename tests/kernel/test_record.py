@@ -46,6 +46,7 @@ def test_a_record_is_read_as_it_was_written(config: Path) -> None:
         run_dir=config.parent / "run",
         pid_file=Path("/run/app/master.pid"),
         alive=True,
+        uid=os.geteuid(),
     )
 
 
