@@ -10,6 +10,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +22,12 @@ RECORDS = (Path("/run/procd"), Path(os.environ.get("XDG_RUNTIME_DIR", "/run/nobo
 CLONE_NEWIPC = 0x08000000
 
 
+@cache
 def unshare_queues() -> bool:
     """Give this process SysV queues of its own, so that suites side by side see only theirs.
 
-    False where the kernel refuses (no CAP_SYS_ADMIN); the queues are then the machine's.
+    Once: a second time, what runs already would see others than we do. False where the kernel
+    refuses (no CAP_SYS_ADMIN); the queues are then the machine's.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     return bool(libc.unshare(CLONE_NEWIPC) == 0)
