@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -163,3 +164,10 @@ def test_the_limits_are_those_of_swooles_own_clients() -> None:
     assert (inline_max(12), inline_max(40)) == (8179, 8151)
     assert (path_max(12), path_max(40)) == (147, 255)
     assert swoole.OLD_BYTES + inline_max(12) < 8192
+
+
+def test_the_bytes_in_the_manual_are_these() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "interop.md").read_text()
+    flat = " ".join(manual.split())
+    assert HELLO_OLD.hex(" ") in flat
+    assert HELLO_NEW.hex(" ") in flat
