@@ -278,7 +278,14 @@ def test_the_largest_type_is_that_of_the_kernels_long() -> None:
     assert 2 ** (8 * ctypes.sizeof(ctypes.c_long) - 1) - 1 == sysvraw.LARGEST_TYPE
 
 
-def test_the_library_alone_starts_no_event_loop() -> None:
-    source = "import sys, procd.ipc; print('asyncio' in sys.modules)"
+@pytest.mark.parametrize(
+    ("imports", "absent"),
+    [
+        ("from procd.ipc import *", "asyncio"),
+        ("from procd.ipc import arena, inbox, wire", "procd.ipc.queue"),
+    ],
+)
+def test_nobody_loads_what_he_has_no_use_for(imports: str, absent: str) -> None:
+    source = f"{imports}; import sys; print({absent!r} in sys.modules)"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, check=True)
     assert done.stdout == b"False\n"
