@@ -10,8 +10,6 @@ import sys
 from collections.abc import Sequence
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from procd.ipc.foreign.codec import Codec
 from procd.ipc.wire import Undecodable
@@ -28,6 +26,10 @@ def show_all(found: Sequence[tuple[QueueStat, Owner | None]]) -> None:
     if not found:
         click.echo("no message queues here")
         return
+    # Here, because every command of procd imports this room and few draw a table.
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     for name in ("key", "id", "owner", "mode", "messages", "bytes", "sent", "received", "service"):
         is_number = name in ("id", "messages", "bytes")
