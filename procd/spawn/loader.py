@@ -108,6 +108,16 @@ class Loader:
                 raise AppNotFound(f"app: {spec!r} is not in {where}: {error}") from error
         return found
 
+    def rehearse(self, path: str) -> None:
+        """Read, hash, compile and run the source at *path* as if it were the app's; keep nothing."""
+        loader = SourceFileLoader("rehearsal", path)
+        spec = importlib.util.spec_from_file_location("rehearsal", path, loader=loader)
+        if spec is not None:
+            digest = hashlib.sha256(loader.get_data(path)).hexdigest()
+            self._cache.get(path, digest)
+            code = loader.source_to_code(loader.get_data(path), path)
+            exec(code, importlib.util.module_from_spec(spec).__dict__)  # noqa: S102 - our own
+
     # ------------------------------------------------------------ modules
 
     def _load_module(self, name: str) -> ModuleType:
