@@ -109,7 +109,7 @@ class Loader:
         return found
 
     def rehearse(self, path: str) -> None:
-        """Read, hash, compile and run the source at *path* as if it were the app's; keep nothing."""
+        """Read, hash, compile and run *path* as if it were a source of the app; keep nothing."""
         loader = SourceFileLoader("rehearsal", path)
         spec = importlib.util.spec_from_file_location("rehearsal", path, loader=loader)
         if spec is not None:
