@@ -12,7 +12,7 @@ from procd.master.service import Service
 from procd.spawn.context import Kind
 
 HUNG_SECONDS = 5.0  # a fork takes milliseconds
-BASE_SECONDS = 120.0  # for a base to import what is to be preloaded
+BASE_PATIENCE = 4  # boot_timeouts for a base to import, beside all else, what an app does in one
 
 
 class Actions:
@@ -63,7 +63,8 @@ class Actions:
         service = self._service
         reload = service.generations.reload
         if seat.role is Role.BASE:
-            service.processes.fork(seat, now + BASE_SECONDS, self._fork_base)
+            seconds = BASE_PATIENCE * service.generations.config.boot_timeout
+            service.processes.fork(seat, now + seconds, self._fork_base)
             return
         deadline = now + service.generations.infos[seat.generation].config.boot_timeout
         if seat.generation == reload.generation:

@@ -101,8 +101,7 @@ class Events:
         # Of one that boots or was refused a death is no restart.
         if row.seat.role is Role.BASE:
             wanted = row.seat.generation == service.bases.number
-            if not was_told:
-                self._warmth.died(row)
+            self._warmth.died(row, death.how)
         else:
             wanted = row.seat.generation in service.generations.reload.serving.values()
         # One that is killed because it does not boot comes back no quicker than one that dies.

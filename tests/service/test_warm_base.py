@@ -1,4 +1,4 @@
-"""The warm base: what the app uses of others is imported once, and each generation finds it there."""
+"""The warm base: what the app uses of others is imported once, and no generation does it again."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_an_import_sees_the_environment_of_its_own_config(make: Serve, tmp_path:
 def test_a_module_of_the_app_wins_over_what_the_base_holds_under_its_name(
     make: Serve, tmp_path: Path
 ) -> None:
-    """A library of that name, one of the standard library that only the base imported, before and after."""
+    """A library, or one of the standard library that nobody but the base has imported."""
     files = {"lib.py": "MINE = 'no'\n", "uses.py": "import csv, shelve\n"}
     service, _ = begin(make, tmp_path, files, "import lib, uses, csv, shelve")
     wait_warm(service)
