@@ -84,3 +84,12 @@ def of_each(service: Service, expression: str) -> dict[int, Any]:
 
     service.wait_for(all_answered, 20, f"an answer of each of {workers}")
     return {pid: found[pid] for pid in workers}
+
+
+def end(service: Service, seat: int) -> None:
+    """Kill who sits there, and wait until another does."""
+    before = service.seats()
+    service.kill(before[seat])
+    service.wait_for(
+        lambda: len(service.seats()) == len(before) and before[seat] not in service.seats(), 10
+    )

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.service.conftest import Serve
-from tests.service.daemon import Service
-from tests.service.site import begin, of_each, wait_warm
+from tests.service.site import begin, end, of_each, wait_warm
 
 LIB = {"lib/__init__.py": "from lib import part\nX = 1\n", "lib/part.py": ""}
 AT_WORKER_START = "def opened() -> None:\n"
@@ -149,15 +148,6 @@ NUMPY = {
 DRAW = "[numpy.random.floats(), random.random(), str(uuid.uuid4())]"
 
 
-def end_one(service: Service) -> None:
-    """Kill a worker and wait until another sits in its place."""
-    before = service.seats()
-    service.kill(before[0])
-    service.wait_for(
-        lambda: len(service.seats()) == len(before) and before[0] not in service.seats(), 5
-    )
-
-
 def test_no_two_processes_draw_the_same_random_numbers(make: Serve, tmp_path: Path) -> None:
     service, _ = begin(make, tmp_path, NUMPY, "import numpy, random, uuid", worker_num=3)
     drawn: list[list[object]] = list(of_each(service, DRAW).values())
@@ -166,7 +156,7 @@ def test_no_two_processes_draw_the_same_random_numbers(make: Serve, tmp_path: Pa
     drawn += of_each(service, DRAW).values()
     drawn.append(service.task(DRAW))
     for _ in range(2):
-        end_one(service)
+        end(service, 0)
         drawn += of_each(service, DRAW).values()
     for column in range(3):
         assert len({str(row[column]) for row in drawn}) == len(drawn)
