@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import mmap
 import os
 import signal
 import sys
@@ -81,6 +82,7 @@ def fork_for_master(births: Sequence[Birth], master: int) -> None:
     """
     _flush()
     handled = _handled()
+    all_told = mmap.mmap(-1, 1)  # shared with what is forked
     old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         intermediate = os_fork()
@@ -89,13 +91,20 @@ def fork_for_master(births: Sequence[Birth], master: int) -> None:
                 os.waitpid(intermediate, 0)
             return
         first_parent = os.getpid()
-        body = _fork_again(births, handled)
+        birth = _fork_again(births, handled, all_told)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
+
+    def body() -> int:
+        if not all_told[0]:  # it was killed on the way, and nobody could name this process
+            _tell(birth, os.getpid())
+        all_told.close()
+        return birth.body()
+
     _run(lambda: _adopted_by(master, first_parent, body))
 
 
-def _fork_again(births: Sequence[Birth], handled: Collection[int]) -> Callable[[], int]:
+def _fork_again(births: Sequence[Birth], handled: Collection[int], all_told: mmap.mmap) -> Birth:
     """In the intermediate: fork all, tell the pids and leave. Returns in a child only."""
     status = 0
     for birth in births:
@@ -109,10 +118,15 @@ def _fork_again(births: Sequence[Birth], handled: Collection[int]) -> Callable[[
             for fd in birth.close:
                 with suppress(OSError):
                     os.close(fd)
-            return birth.body
-        with suppress(Exception):  # untold, it reaches the master by its reaping
-            birth.channel.send("forked", {"pid": pid})
+            return birth
+        _tell(birth, pid)
+    all_told[0] = 1
     os._exit(status)
+
+
+def _tell(birth: Birth, pid: int) -> None:
+    with suppress(Exception):  # untold, it reaches the master by its reaping
+        birth.channel.send("forked", {"pid": pid})
 
 
 def _handled() -> list[int]:
