@@ -154,3 +154,19 @@ def test_an_edit_that_removes_the_import_lets_the_app_be_shared_again(
     service.edit("import plain\n", "import plain\nimport starts\n")
     service.wait_for(lambda: unfit(service) == "starts opened thread", 10)
     assert set(of_each(service, "starts.works()").values()) == {True}
+
+
+def test_a_named_package_that_is_unfit_does_not_keep_the_service_from_its_start(
+    make: Serve, tmp_path: Path
+) -> None:
+    service, site = begin(
+        make,
+        tmp_path,
+        {**PLAIN, "starts.py": PYTHON},
+        "import plain\nimport starts",
+        preload=["plain", "starts"],
+    )
+    base = service.status()["base"]
+    assert (list(base["left_out"]), base["is_warm"], base["preloaded"]) == (["starts"], True, 1)
+    assert set(of_each(service, "starts.works()").values()) == {True}
+    assert site.importers("plain") == ["base", "base"]  # the second without the other
