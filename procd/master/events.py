@@ -110,8 +110,8 @@ class Events:
         # Of one that boots or was refused a death is no restart.
         if row.seat.role in BY_BASE:
             wanted = row.seat.generation == service.bases.number
-            if row.seat.role is Role.BASE and not was_told:
-                self._warmth.died(row)
+            if row.seat.role is Role.BASE:
+                self._warmth.died(row, death.how)
         else:
             wanted = row.seat.generation in service.generations.reload.serving.values()
         # One that is killed because it does not boot comes back no quicker than one that dies.
