@@ -34,6 +34,11 @@ class Folder:
         default_factory=set
     )  # its names for Python and globs; none: turns only
 
+    @property
+    def has_counting(self) -> bool:
+        """Say whether a file in it counts, or may come to."""
+        return bool(self.files or self.aliases)
+
     def add(self, other: Folder) -> None:
         """Take over what *other* knows: a bind mount shows one folder at two real paths."""
         for name, paths in other.files.items():
