@@ -23,7 +23,7 @@ import inotify_simple
 from inotify_simple import flags
 
 from procd.linux.mounts import first_silent
-from procd.master.interest import Folder, Plan, is_barred, is_below, listing, nearest, plan
+from procd.master.interest import Folder, Plan, hides, is_barred, is_below, listing, nearest, plan
 from procd.spawn.globs import Globs
 
 _ARRIVED = int(flags.CREATE | flags.MOVED_TO)
@@ -190,7 +190,7 @@ class Watcher:
                 self._adopt(path, named, seen)
 
     def _note_file(self, path: str, seen: _Seen, *, is_here: bool) -> None:
-        if self._globs.matches(path):
+        if self._globs.matches(path) or hides(path, self._sources):
             seen.candidates.add(path)
         name = os.path.basename(path)
         if is_here and name.endswith(".py") and not name.startswith(".") and self._is_inside(path):

@@ -240,3 +240,12 @@ def test_root_that_becomes_readable_again_may_differ(tmp_path: Path) -> None:
         root.chmod(0o750)
 
         assert watcher.read().everything
+
+
+def test_package_that_hides_a_source_is_a_reason_to_look(root: Path) -> None:
+    with watching(root, "app.py", "one.py") as watcher:
+        for name in ("one", "two"):
+            (root / name).mkdir()
+            (root / name / "__init__.py").write_text("")
+
+        assert named(watcher.read().candidates, root) == {"one/__init__.py"}

@@ -91,9 +91,10 @@ class Site:
         return self.service.log().count(BEGUN)
 
     def is_at_rest(self) -> bool:
-        """Whether each of them has won or was refused."""
+        """Whether each of them has won or was refused, and nothing of an older one is left."""
         log = self.service.log()
-        return log.count(BEGUN) == sum(log.count(word) for word in ENDED)
+        is_over = log.count(BEGUN) == sum(log.count(word) for word in ENDED)
+        return is_over and " drained " in log.rpartition(ENDED[0])[2]
 
     def wait_until_served(self, expected: object, what: str) -> None:
         """*expected* is served by every worker, and nothing more happens."""
@@ -102,7 +103,8 @@ class Site:
         begun = self.begun()
         pause(WINDOW)
         assert self.begun() == begun, f"and another generation, {what}:\n{self.service.log()}"
-        assert {json.dumps(self.served()) for _ in range(6)} == {json.dumps(expected)}
+        answers = {json.dumps(self.served()) for _ in range(6)}
+        assert answers == {json.dumps(expected)}, f"{answers}, {what}"
 
 
 Edit = Callable[[Site], None]

@@ -139,6 +139,16 @@ def package_in_place_of_a_module(site: Site) -> None:
         site.path("one").unlink()
 
 
+def package_beside_a_module(site: Site) -> None:
+    """Python takes the package, and the module again when that is gone."""
+    package = site.root / "one"
+    if package.exists():
+        shutil.rmtree(package)
+    else:
+        package.mkdir()
+        (package / "__init__.py").write_text(site.text())
+
+
 def link_in_place_of_a_file(site: Site) -> None:
     """And back; what it points at is saved in between."""
     real, beside = site.root / "real" / "one.py", site.root / "beside"
@@ -183,6 +193,7 @@ EDITS: dict[str, tuple[Edit, int, int]] = {
     "two together, 15 ms apart": (two_that_belong_together(0.015), 2, 0),
     "module renamed": (module_renamed, 1, 1),
     "package in place of a module": (package_in_place_of_a_module, 1, 1),
+    "package beside a module": (package_beside_a_module, 1, 1),
     "link in place of a file": (link_in_place_of_a_file, 2, 0),
     "touched only": (touched_only, 0, 0),
 }
