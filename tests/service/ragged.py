@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from tests.service.daemon import Service, pause, scaled
 
@@ -107,14 +108,23 @@ class Site:
         assert answers == {json.dumps(expected)}, f"{answers}, {what}"
 
 
+def held(path: Path) -> str:
+    """Source that shows at *path* that it is imported, and waits until that is gone."""
+    name = repr(str(path))
+    return (
+        f"import os, time\nopen({name}, 'w').close()\n"
+        f"while os.path.exists({name}): time.sleep(0.005)\n"
+    )
+
+
 Edit = Callable[[Site], None]
 Record = Callable[[str, object], None]
 
 
 @contextmanager
-def watched() -> Iterator[Site]:
+def watched(**config: Any) -> Iterator[Site]:
     """A service that watches its sources, for the tests of a module."""
-    service = Service(watch_file=True, task_worker_num=1)
+    service = Service(watch_file=True, task_worker_num=1, **config)
     site = Site(service)
     try:
         service.edit("import ast\n", "import ast\nimport parts\n")

@@ -18,7 +18,7 @@ import pytest
 
 from tests.service.conftest import Serve
 from tests.service.daemon import pause
-from tests.service.ragged import Edit, Record, Site, rounds, watched
+from tests.service.ragged import Edit, Record, Site, held, rounds, watched
 
 
 def same_size_within_a_second(site: Site) -> None:
@@ -36,12 +36,11 @@ def same_size_at_once(site: Site) -> None:
 
 def save_during_the_boot(site: Site) -> None:
     """The import of what is to be replaced is under way, and ends only then."""
-    path = str(site.root / "imported")
-    waits = f"open({path!r}, 'w').close()\nwhile os.path.exists({path!r}): time.sleep(0.005)\n"
-    site.save("one", more="import os, time\n" + waits)
-    site.service.wait_for((site.root / "imported").exists, 5)
+    imported = site.root / "imported"
+    site.save("one", more=held(imported))
+    site.service.wait_for(imported.exists, 5)
     site.save("one")
-    (site.root / "imported").unlink()
+    imported.unlink()
 
 
 def old_content_restored_during_the_boot(site: Site) -> None:
@@ -215,6 +214,31 @@ def test_what_is_served_at_the_end_is_what_is_on_disk(
     site.service.reload()
     tally = rounds(site, edit, usual=usual, most=usual + more)
     record_property("tally", str(tally))
+
+
+def test_save_during_the_very_first_boot_is_served(make: Serve) -> None:
+    service = make(watch_file=True, task_worker_num=1)
+    service.edit("import ast\n", "import ast\nimport parts\n")
+    site, imported = Site(service), service.root / "imported"
+    site.lay()
+    site.save("one", more=held(imported))
+    with subprocess.Popen(service.argv("start"), env=service.environment(), cwd="/") as command:
+        service.wait_for(imported.exists, 15)
+        site.save("one")
+        site.save("two")
+        imported.unlink()
+        assert command.wait(20) == 0
+    site.wait_until_served(site.on_disk(), "the saves of the boot")
+    assert site.begun() <= 2
+
+
+@pytest.mark.parametrize(
+    "name", ["same size at once", "half a file, 3 ms, the rest", "package in place of a module"]
+)
+def test_polling_serves_in_the_end_what_is_on_disk(name: str) -> None:
+    with watched(watch_poll=True) as site:
+        site.service.reload()
+        rounds(site, EDITS[name][0], usual=1, most=3)
 
 
 @pytest.mark.heavy

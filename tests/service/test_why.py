@@ -10,6 +10,7 @@ import pytest
 
 from tests.service.conftest import Serve
 from tests.service.daemon import Service
+from tests.service.ragged import held
 
 STEPS = ["import", "fork", "ready", "switch", "drain"]
 GOOD = re.compile(r"reloaded in (\d+) ms: (.+) \(generation (\d+)\)")
@@ -42,15 +43,6 @@ def reload_of(service: Service) -> dict[str, Any]:
 def refused(service: Service) -> dict[str, Any]:
     service.wait_for(lambda: reload_of(service)["state"] == "refused", 10)
     return reload_of(service)
-
-
-def held(path: Path) -> str:
-    """Source that shows at *path* that it is imported, and waits until that is gone."""
-    name = repr(str(path))
-    return (
-        f"import os, time\nopen({name}, 'w').close()\n"
-        f"while os.path.exists({name}): time.sleep(0.005)\n"
-    )
 
 
 @pytest.mark.short
