@@ -28,15 +28,15 @@ BATCH_BYTES = 64 * 1024  # of paths in one message to the base
 class Watching:
     """The master's eyes on the disk.
 
-    *tell_base*(kind, body) sends to the base; *on_change*(names) asks for a reload; *trial*() is
-    what boots at the moment.
+    *tell_base*(kind, body) sends to the base; *on_change*(names, joined) asks for a reload for
+    *names*, if any; what boots has *joined* in it already. *trial*() is what boots at the moment.
     """
 
     def __init__(
         self,
         loop: Loop,
         tell_base: Callable[[str, dict[str, object]], bool],
-        on_change: Callable[[list[str]], None],
+        on_change: Callable[[list[str], list[str]], None],
         trial: Callable[[], Trial | None],
     ) -> None:
         self._loop = loop
@@ -277,10 +277,17 @@ class Watching:
         if stamp != self._config_stamp:
             self._config_stamp = stamp
             changed.append(str(config.path))
-        if changed:
+        # Saved after what boots was begun, and before it was imported.
+        joined = [p for p, digest in self._answers.items() if self._known.get(p, digest) != digest]
+        named = [
+            [_short(path, config.chdir) for path in sorted(found)]
+            for found in (changed, {*joined} - {*changed})
+        ]
+        if any(named):
             # Of globs the hash is taken here; of sources the attempt tells what it imported.
-            self._known |= {path: self._answers[path] for path in changed if path in self._answers}
-            self._on_change([_short(path, config.chdir) for path in sorted(changed)])
+            both = self._answers.keys() & {*changed, *joined}
+            self._known |= {path: self._answers[path] for path in both}
+            self._on_change(*named)
 
 
 def _batches(paths: list[str]) -> list[tuple[bool, list[str]]]:
