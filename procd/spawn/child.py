@@ -173,7 +173,6 @@ def _adopted_by(master: int, first_parent: int, birth: Birth, all_told: mmap.mma
         os._exit(SOFTWARE_ERROR)
     if not all_told[0]:  # the intermediate was killed on the way: nobody else can name us
         _tell(birth, os.getpid())
-    all_told.close()
 
 
 def _run(body: Callable[[], int]) -> NoReturn:
