@@ -61,6 +61,7 @@ class Watching:
 
     def attempt(self, config: Config, sources: dict[str, str], *, refused: bool) -> None:
         """An attempt to reload is over: *sources* is what it imported. Watch these now."""
+        self._debounce.calm()
         if not config.watch_file:
             self.close()
             return
@@ -266,11 +267,8 @@ class Watching:
             self._known |= {path: self._answers[path] for path in new if not self._is_ours(path)}
         trial = self._trial()
         expected = self._known if trial is None else {**self._known, **trial.sources}
-        changed = [
-            path
-            for path, digest in self._answers.items()
-            if expected.get(path) != digest and not self._is_ours(path)
-        ]
+        differs = [path for path, digest in self._answers.items() if expected.get(path) != digest]
+        changed = [path for path in differs if not self._is_ours(path)]
         if first_extra:
             self._watch()
         stamp = _stamp(config.path)
@@ -284,6 +282,8 @@ class Watching:
             for found in (changed, {*joined} - {*changed})
         ]
         if any(named):
+            if trial is not None:
+                self._debounce.disturbed()
             # Of globs the hash is taken here; of sources the attempt tells what it imported.
             both = self._answers.keys() & {*changed, *joined}
             self._known |= {path: self._answers[path] for path in both}
