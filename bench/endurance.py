@@ -32,6 +32,7 @@ from tests.service.daemon import eventually, pause
 
 LOAD = replace(rounds.LOAD, kept=4)
 EARLY = 100  # the reload after which the first footprint is taken
+LOOKS, LOOK_SECONDS = 10, 0.05  # at the descriptors of a process
 ALLOWED_SILENCE = 0.150  # seconds beyond the quiet run's
 ALLOWED_GROWTH = 2_000_000  # bytes of RSS, of the master and of the base
 TIMES_PLAIN = 2.0  # a save of the tree may take at most as many plain imports
@@ -97,20 +98,30 @@ def footprint(server: servers.Server) -> Footprint:
     rows = eventually(lambda: of_one_generation(server), 60, "the end of the drains")
     roles = {role: pid for role, pid in rows if role in {"master", "base"}}
     return Footprint(
-        {role: len(list(Path(f"/proc/{pid}/fd").iterdir())) for role, pid in roles.items()},
+        {role: open_files(pid) for role, pid in roles.items()},
         {role: rss(pid) for role, pid in roles.items()},
         len(rows),
     )
 
 
 def of_one_generation(server: servers.Server) -> list[tuple[str, int]]:
-    """Role and pid of every process, empty while one boots or drains."""
+    """Role and pid of every process, empty while one boots, drains or is still to come."""
     found = server.status()["processes"]
     assert isinstance(found, list)
     rows = [("master", server.process.pid), *((row["role"], row["pid"]) for row in found)]
     is_steady = all(row["state"] == "ready" for row in found)
+    is_steady = is_steady and any(row["role"] == "spare" for row in found)
     is_whole = {pid for _, pid in rows} == leftovers.marked(server.marker)
     return rows if is_steady and is_whole else []
+
+
+def open_files(pid: int) -> int:
+    """Count descriptors, the fewest of some looks: a command that has just asked is one more."""
+    looks = []
+    for _ in range(LOOKS):
+        looks.append(len(list(Path(f"/proc/{pid}/fd").iterdir())))
+        time.sleep(LOOK_SECONDS)
+    return min(looks)
 
 
 def rss(pid: int) -> int:

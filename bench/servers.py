@@ -198,11 +198,10 @@ class Server:
         return last
 
     def wait_until_warm(self) -> None:
-        """procd: wait until the base has preloaded what the app imported, where it says so."""
+        """procd: wait until the base has preloaded what the app imported."""
         deadline = time.monotonic() + WARM_WITHIN
         while self.kind.is_procd and time.monotonic() < deadline:
-            base = self.status().get("base")
-            if not isinstance(base, dict) or base.get("is_warm", True):
+            if self.status()["base"]["is_warm"]:
                 return
             time.sleep(0.05)
 

@@ -46,7 +46,7 @@ def _verdict(channel: Channel) -> str | None:
 
 def _import(config: Config, channel: Channel) -> int:
     from procd.spawn.appimport import checked
-    from procd.spawn.explain import explain, place_of
+    from procd.spawn.explain import explain
     from procd.spawn.loader import Loader
 
     os.environ.update(config.env)
@@ -56,8 +56,9 @@ def _import(config: Config, channel: Channel) -> int:
         loader.install()
         checked(loader.load(config.app), config.app)
     except BaseException as error:  # noqa: BLE001 - an import may raise anything
-        place = place_of(error, config.chdir, column=True) or f"{config.path}:1:1"
-        channel.send("bad", {"error": f"{place}: {explain(error, config.chdir)}"[:60_000]})
+        elsewhere = f"{config.path}:1:1"
+        text = explain(error, config.chdir, column=True, elsewhere=elsewhere)
+        channel.send("bad", {"error": text})
         return 2
     channel.send("good")
     return 0

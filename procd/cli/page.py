@@ -35,9 +35,9 @@ def show(page: Mapping[str, Any]) -> None:
         if reload["steps"]:  # an edit that takes no new generation has none
             steps = "  ".join(f"{name} {_ms(took)}" for name, took in reload["steps"].items())
             console.print(f"  {steps}", style="dim", markup=False)
-        if reload["refusal"]:
-            why = (reload["refusal"]["error"] or "").splitlines()[:1]
-            console.print(f"last refusal: {''.join(why)}", markup=False, soft_wrap=True)
+    if reload["refusal"] and reload["state"] != "refused":
+        why = (reload["refusal"]["error"] or "").splitlines()[:1]
+        console.print(f"last refusal: {''.join(why)}", markup=False, soft_wrap=True)
     _show_base(console, page["base"])
     if page["config"]["needs_restart"]:
         keys = ", ".join(page["config"]["needs_restart"])

@@ -9,6 +9,7 @@ untrusted: anything that is no message of ours is counted and dropped.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import socket
 import struct
@@ -93,7 +94,9 @@ class Inbox:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.setblocking(False)
         self.socket.bind(self.path)
-        self._buffer = memoryview(bytearray(_MAX_DATAGRAM))
+        # Not a bytearray: of a mapping only the pages that a datagram fills become memory.
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self._buffer = memoryview(mmap.mmap(-1, _MAX_DATAGRAM, private))
 
     def fileno(self) -> int:
         return self.socket.fileno()

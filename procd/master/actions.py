@@ -13,7 +13,7 @@ from procd.master.states import BY_BASE, Event, Row, Seat, State
 from procd.spawn.context import Kind
 
 HUNG_SECONDS = 5.0  # a fork takes milliseconds
-BASE_SECONDS = 120.0  # for a base to import what is to be preloaded
+BASE_PATIENCE = 4  # boot_timeouts for a base to import, beside all else, what an app does in one
 
 
 class Actions:
@@ -65,7 +65,8 @@ class Actions:
         reload = service.generations.reload
         if seat.role in BY_BASE:
             order = self._fork_base if seat.role is Role.BASE else self._fork_spare
-            service.processes.fork(seat, now + BASE_SECONDS, order)
+            seconds = BASE_PATIENCE * service.generations.config.boot_timeout
+            service.processes.fork(seat, now + seconds, order)
             return
         deadline = now + service.generations.infos[seat.generation].config.boot_timeout
         if seat.generation == reload.generation:

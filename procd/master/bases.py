@@ -8,12 +8,16 @@ that a person names, or (auto) those that templates and workers were seen to imp
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from procd.config.schema import Config
 
 Modules = Mapping[str, str | None]  # name → the file it must come from, None = any
+
+MOST_DEATHS = 2  # while one package is imported: by then it is not somebody's kill any more
+SETTLED_SECONDS = 5.0  # a base that is older has not died of what it imports
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,9 @@ class Bases:
         self._config = config
         self._seen: dict[str, str | None] = {}  # by templates and workers, in order
         self._last = 0
-        self._failed: Recipe | None = None  # a base died of it
+        self._importing: dict[int, str] = {}  # which package each base is at
+        self._deaths: Counter[str] = Counter()  # of bases, by that package; "": at none
+        self._failed: Recipe | None = None  # given up: bases died of it, of no package in it
         # What a person names is there from the start on: he has asked for it.
         self._recipes = {0: self._wanted() if isinstance(config.preload, tuple) else COLD}
 
@@ -73,12 +79,24 @@ class Bases:
         if any(recipe.modules and recipe.env != config.env for recipe in recipes):
             self.go_cold()
 
+    def disk_changed(self) -> None:
+        """What was imported is not what there is any more: go cold, and try anew what failed."""
+        self.left_out.clear()
+        self._deaths.clear()
+        self._failed = None
+        self.go_cold()
+
     def go_cold(self) -> None:
         """Do with a cold base from now on, until settle() has a warm one made."""
         self.number, self.next_number = self._new(COLD), None
 
+    def imports(self, number: int, package: str) -> None:
+        """A base is about to import *package*."""
+        self._importing[number] = package
+
     def became_ready(self, number: int) -> None:
         """A base is up."""
+        self._importing.pop(number, None)
         if number == self.next_number:
             self._next_is_ready = True
 
@@ -96,17 +114,32 @@ class Bases:
         if number == self.next_number:
             self.next_number = self._new(self._wanted())
         elif number == self.number:
-            self._recipes[number] = self._wanted()
+            self.number = self._new(self._wanted())
 
-    def died(self, number: int, *, was_ready: bool) -> None:
-        """A base has died, by nobody's order: of what it imports, perhaps."""
+    def died(self, number: int, why: str, lived: float, *, is_late: bool) -> str | None:
+        """A base has died after *lived* seconds; *is_late*: killed, for it hung.
+
+        Once may have been anybody's kill: another is warmed. A package at whose import bases
+        keep dying is left out, and returned. "" is returned if no package is to blame, and all
+        is given up.
+        """
+        if number not in (self.number, self.next_number):
+            return None  # it was told to go
+        package = self._importing.pop(number, "")
+        recipe = self.recipe(number)
+        if package or lived < SETTLED_SECONDS:
+            self._deaths[package] += MOST_DEATHS if is_late and package else 1
+        blamed = package if self._deaths[package] >= MOST_DEATHS else None
+        if blamed:
+            self.left_out.setdefault(blamed, why)
+        elif blamed == "":
+            self._failed, self._deaths[""] = recipe, 0
         if number == self.next_number:
             self.next_number = None
-            self._failed = self.recipe(number)
-        elif number == self.number:
-            if not was_ready:
-                self._failed = self.recipe(number)
+            self.settle(self._config)
+        else:
             self._recipes[number] = COLD
+        return blamed
 
     def _wanted(self) -> Recipe:
         preload = self._config.preload

@@ -17,7 +17,7 @@ from procd.master.processes import Processes
 from procd.master.reload import Phase, Reload
 from procd.master.states import BY_BASE, SEATED, State
 
-MOST_BOOTS = 5  # of one generation; then it is taken as it is, and the next look sees the rest
+MOST_BOOTS = 8  # of one generation; then it is taken as it is, and the next look sees the rest
 
 
 class Booting:

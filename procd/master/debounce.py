@@ -13,7 +13,8 @@ class Debounce:
     """Waits until nothing came for *quiet* seconds, at most *limit* after the first touch.
 
     A first touch that is whole (a file was closed, or moved into its place) is acted on at
-    once: the quiet can be waited for while what comes of it boots.
+    once: the quiet can be waited for while what comes of it boots. disturbed() says that it was
+    too short, and doubles it; calm() sets it back.
     """
 
     quiet: float = QUIET
@@ -28,6 +29,14 @@ class Debounce:
         if self._first is None:
             self._first = now
         self._last = now
+
+    def disturbed(self) -> None:
+        """More came than was waited for: a checkout pauses now and then."""
+        self.quiet = min(2 * self.quiet, self.limit)
+
+    def calm(self) -> None:
+        """A burst is over, whatever came of it."""
+        self.quiet = QUIET
 
     def due(self) -> float | None:
         """Return when to act, None while there is nothing to act on."""

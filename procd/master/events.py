@@ -15,6 +15,7 @@ from procd.master.backoff import Backoff
 from procd.master.process import Death, Process
 from procd.master.service import Service
 from procd.master.states import BY_BASE, GOING, SEATED, Event, Row, State
+from procd.master.steps import named
 from procd.master.warmth import Warmth
 from procd.service import sdnotify
 
@@ -110,8 +111,8 @@ class Events:
         # Of one that boots or was refused a death is no restart.
         if row.seat.role in BY_BASE:
             wanted = row.seat.generation == service.bases.number
-            if row.seat.role is Role.BASE and not was_told:
-                self._warmth.died(row)
+            if row.seat.role is Role.BASE:
+                self._warmth.died(row, death.how)
         else:
             wanted = row.seat.generation in service.generations.reload.serving.values()
         # One that is killed because it does not boot comes back no quicker than one that dies.
@@ -136,14 +137,19 @@ class Events:
         """Tell whether what boots is, as far as is known, what the disk holds."""
         return self._service.watching.is_settled
 
-    def changed(self, names: list[str]) -> None:
-        """The watch has found a reason to reload."""
+    def changed(self, names: list[str], joined: list[str]) -> None:
+        """The watch has found *names* to be a reason to reload; *joined* are in what boots."""
         generations, config_name = self._service.generations, self._service.watching.config_name
         is_config, is_edit = config_name in names, names == [config_name]
         if self._service.stopping.is_asked:
             return
+        if generations.trial is not None:
+            last, more = generations.last, [] if is_config else names
+            last.cause = tuple(dict.fromkeys((*last.cause, *joined, *more)))
+        if not names:
+            return
         if generations.trial is not None and not is_config:
-            generations.again(", ".join(names))
+            generations.again(named(tuple(names)))
         else:
             generations.asked.ask(SEATED, names, is_edit=is_edit, reads_config=is_config)
 

@@ -11,7 +11,7 @@ Folders are keyed by their real path: under two names one would have one watch o
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -33,6 +33,11 @@ class Folder:
     aliases: set[str] = field(
         default_factory=set
     )  # its names for Python and globs; none: turns only
+
+    @property
+    def has_counting(self) -> bool:
+        """Say whether a file in it counts, or may come to."""
+        return bool(self.files or self.aliases)
 
     def add(self, other: Folder) -> None:
         """Take over what *other* knows: a bind mount shows one folder at two real paths."""
@@ -97,6 +102,12 @@ def listing(path: str) -> list[tuple[str, bool]]:
             return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
     except OSError:
         return []
+
+
+def hides(path: str, sources: Collection[str]) -> bool:
+    """Say whether *path* makes a package that Python takes before the module of its name."""
+    folder, name = os.path.split(path)
+    return name == "__init__.py" and f"{folder}.py" in sources
 
 
 def is_below(path: str, folder: str) -> bool:

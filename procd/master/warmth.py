@@ -23,19 +23,21 @@ class Warmth:
 
     def heard(self, base: Process, packet: Packet) -> None:
         """Take in one packet of a base."""
-        watching = self._service.watching
+        service = self._service
         match packet.kind:
             case "ready" if base.row.state is State.BOOTING:
-                self._service.processes.step(base, Event.BECAME_READY)
+                service.processes.step(base, Event.BECAME_READY)
                 self._is_ready(base, packet)
+            case "importing":
+                service.bases.imports(base.row.seat.generation, str(packet.body.get("package")))
             case "unfit":
                 self._is_unfit(base, packet)
             case "looked":
                 self._looked(packet)
             case "hashed":
-                watching.hashed(packet)
+                service.watching.hashed(packet)
             case "suspects":
-                watching.suspect(packet.texts("paths"))
+                service.watching.suspect(packet.texts("paths"))
 
     def _is_ready(self, base: Process, packet: Packet) -> None:
         service, number = self._service, base.row.seat.generation
@@ -44,7 +46,7 @@ class Warmth:
         service.bases.became_ready(number)
         if number == service.bases.number:
             service.watching.base_is_ready()
-        elif service.generations.is_idle:
+        if service.generations.is_idle:
             self.settle()
 
     def settle(self) -> None:
@@ -72,12 +74,24 @@ class Warmth:
             info.is_looked_at = True
         changed = packet.body.get("changed")
         if changed and generations.trial and generation == generations.reload.generation:
-            service.bases.go_cold()
+            service.bases.disk_changed()
             generations.again(f"{changed} has changed since it was preloaded")
 
-    def died(self, row: Row) -> None:
-        """A base has died by nobody's order."""
+    def died(self, row: Row, how: str) -> None:
+        """A base has died: by its own fault or somebody's, or told to go."""
         service, generations = self._service, self._service.generations
-        service.bases.died(row.seat.generation, was_ready=row.state is State.READY)
-        if generations.trial and not generations.infos[generations.reload.generation].is_looked_at:
+        number, lived = row.seat.generation, time.monotonic() - row.since
+        if service.stopping.is_asked:
+            return
+        has_forked = number == service.bases.number
+        is_late = row.state is State.KILLED
+        why = "its import does not end" if is_late else f"its import ends the base: {how}"
+        blamed = service.bases.died(number, why, lived, is_late=is_late)
+        if blamed:
+            logs.warning("not preloaded", module=blamed, because=why)
+        elif blamed == "":
+            logs.warning("nothing is preloaded: the base dies of it", by=how)
+        if not has_forked or not generations.trial:
+            return
+        if not generations.infos[generations.reload.generation].is_looked_at:
             generations.again("the base has died")

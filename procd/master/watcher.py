@@ -23,7 +23,7 @@ import inotify_simple
 from inotify_simple import flags
 
 from procd.linux.mounts import first_silent
-from procd.master.interest import Folder, Plan, is_barred, is_below, listing, nearest, plan
+from procd.master.interest import Folder, Plan, hides, is_barred, is_below, listing, nearest, plan
 from procd.spawn.globs import Globs
 
 _ARRIVED = int(flags.CREATE | flags.MOVED_TO)
@@ -40,6 +40,8 @@ _MASK = int(
     | flags.ONLYDIR
     | flags.EXCL_UNLINK
 )
+# Of a folder with nothing in it but turns. Added: a bind mount may show it as one that has more.
+_TURNS = _MASK & ~_WRITTEN | int(flags.MASK_ADD)
 # There is no such folder now, or no way to it: what stands above it will tell when there is.
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES)
 # An app may make folders beside its code all day (caches, uploads); they must not eat the limit.
@@ -153,7 +155,7 @@ class Watcher:
             return  # of a watch that was given up meanwhile
         if event.mask & _WENT:
             self._note_gone(folder, event, seen)
-        elif event.name in folder.turns:
+        elif event.name in folder.turns or not event.name:  # that is the folder's own mode
             seen.everything = seen.is_stale = True
         elif event.name:
             self._note_name(folder, event, seen)
@@ -188,7 +190,7 @@ class Watcher:
                 self._adopt(path, named, seen)
 
     def _note_file(self, path: str, seen: _Seen, *, is_here: bool) -> None:
-        if self._globs.matches(path):
+        if self._globs.matches(path) or hides(path, self._sources):
             seen.candidates.add(path)
         name = os.path.basename(path)
         if is_here and name.endswith(".py") and not name.startswith(".") and self._is_inside(path):
@@ -217,8 +219,9 @@ class Watcher:
         lost = []
         # A parent's path is shorter than its child's: its watch stands when the child is looked up.
         for path in sorted(wanted.folders, key=len):
-            if (wd := self._add_watch(path)) is not None:
-                folders.setdefault(wd, Folder(path)).add(wanted.folders[path])
+            folder = wanted.folders[path]
+            if (wd := self._add_watch(path, _MASK if folder.has_counting else _TURNS)) is not None:
+                folders.setdefault(wd, Folder(path)).add(folder)
             elif self.polls:
                 return True
             else:
@@ -245,9 +248,7 @@ class Watcher:
                 return
         if not self._may_be_silent:
             return
-        holding = (
-            path for path, folder in wanted.folders.items() if folder.files or folder.aliases
-        )
+        holding = (path for path, folder in wanted.folders.items() if folder.has_counting)
         if (silent := first_silent(holding)) is not None:
             self._give_up("{} is on {}, which may change without telling".format(*silent))
 
@@ -283,12 +284,12 @@ class Watcher:
                 elif self._is_hopeful(named):
                     todo.append((os.path.join(path, name), named))
 
-    def _add_watch(self, path: str) -> int | None:
+    def _add_watch(self, path: str, mask: int = _MASK) -> int | None:
         """Return the watch descriptor of the folder, the same one if it is watched already."""
         if self._inotify is None:
             return None
         try:
-            wd = int(self._inotify.add_watch(path, _MASK))
+            wd = int(self._inotify.add_watch(path, mask))
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 self._give_up(f"no watch left for {path}: raise fs.inotify.max_user_watches")

@@ -28,15 +28,15 @@ BATCH_BYTES = 64 * 1024  # of paths in one message to the base
 class Watching:
     """The master's eyes on the disk.
 
-    *tell_base*(kind, body) sends to the base; *on_change*(names) asks for a reload; *trial*() is
-    what boots at the moment.
+    *tell_base*(kind, body) sends to the base; *on_change*(names, joined) asks for a reload for
+    *names*, if any; what boots has *joined* in it already. *trial*() is what boots at the moment.
     """
 
     def __init__(
         self,
         loop: Loop,
         tell_base: Callable[[str, dict[str, object]], bool],
-        on_change: Callable[[list[str]], None],
+        on_change: Callable[[list[str], list[str]], None],
         trial: Callable[[], Trial | None],
     ) -> None:
         self._loop = loop
@@ -61,6 +61,7 @@ class Watching:
 
     def attempt(self, config: Config, sources: dict[str, str], *, refused: bool) -> None:
         """An attempt to reload is over: *sources* is what it imported. Watch these now."""
+        self._debounce.calm()
         if not config.watch_file:
             self.close()
             return
@@ -266,21 +267,27 @@ class Watching:
             self._known |= {path: self._answers[path] for path in new if not self._is_ours(path)}
         trial = self._trial()
         expected = self._known if trial is None else {**self._known, **trial.sources}
-        changed = [
-            path
-            for path, digest in self._answers.items()
-            if expected.get(path) != digest and not self._is_ours(path)
-        ]
+        differs = [path for path, digest in self._answers.items() if expected.get(path) != digest]
+        changed = [path for path in differs if not self._is_ours(path)]
         if first_extra:
             self._watch()
         stamp = _stamp(config.path)
         if stamp != self._config_stamp:
             self._config_stamp = stamp
             changed.append(str(config.path))
-        if changed:
+        # Saved after what boots was begun, and before it was imported.
+        joined = [p for p, digest in self._answers.items() if self._known.get(p, digest) != digest]
+        named = [
+            [_short(path, config.chdir) for path in sorted(found)]
+            for found in (changed, {*joined} - {*changed})
+        ]
+        if any(named):
+            if trial is not None:
+                self._debounce.disturbed()
             # Of globs the hash is taken here; of sources the attempt tells what it imported.
-            self._known |= {path: self._answers[path] for path in changed if path in self._answers}
-            self._on_change([_short(path, config.chdir) for path in sorted(changed)])
+            both = self._answers.keys() & {*changed, *joined}
+            self._known |= {path: self._answers[path] for path in both}
+            self._on_change(*named)
 
 
 def _batches(paths: list[str]) -> list[tuple[bool, list[str]]]:

@@ -7,7 +7,6 @@ for the base; and whether anything may be forked from this process afterwards.
 from __future__ import annotations
 
 import gc
-import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -79,10 +78,12 @@ def rehearse(code_dir: Path) -> None:
 
     The first write to each page of a forked process has the kernel copy that page.
     """
+    sources: dict[str, str] = {}
     with shielded(), inspected("nothing"):
-        Loader(Path.cwd(), code_dir, lambda path, digest: None)
-        compile("", "nothing", "exec", dont_inherit=True)
-        importlib.invalidate_caches()
+        loader = Loader(Path.cwd(), code_dir, sources.__setitem__)
+        loader.rehearse(__file__)
+        unhide(frozenset(), loader.territory)
+    used(len(sys.modules) - 1, loader.territory)
     gc.collect(0)
 
 

@@ -72,7 +72,12 @@ class Base:
     ) -> bool:
         """Return False, and say so, if nothing can be forked from here any more."""
         os.environ.update(env)
-        done = self._preloaded = preload(modules, config.chdir)
+        # Told before: a base that dies of it cannot tell any more.
+        done = self._preloaded = preload(
+            modules,
+            config.chdir,
+            lambda package: self._channel.send("importing", {"package": package}),
+        )
         if done.culprit:
             self._channel.send("unfit", {"module": done.culprit, "why": done.why})
         return not done.culprit

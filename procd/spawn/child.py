@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import mmap
 import os
 import signal
 import sys
@@ -89,6 +90,7 @@ def fork_for_master(births: Sequence[Birth], master: int) -> None:
     """
     _flush()
     handled = _handled()
+    all_told = mmap.mmap(-1, 1)  # shared with what is forked
     old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         intermediate = os_fork()
@@ -97,13 +99,13 @@ def fork_for_master(births: Sequence[Birth], master: int) -> None:
                 os.waitpid(intermediate, 0)
             return
         first_parent = os.getpid()
-        body = _fork_again(births, handled)
+        birth = _fork_again(births, handled, all_told)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
-    _run(lambda: body(lambda: _adopted_by(master, first_parent)))
+    _run(lambda: birth.body(lambda: _adopted_by(master, first_parent, birth, all_told)))
 
 
-def _fork_again(births: Sequence[Birth], handled: Collection[int]) -> Callable[[Adopt], int]:
+def _fork_again(births: Sequence[Birth], handled: Collection[int], all_told: mmap.mmap) -> Birth:
     """In the intermediate: fork all, tell the pids and leave. Returns in a child only."""
     status = 0
     for birth in births:
@@ -117,10 +119,15 @@ def _fork_again(births: Sequence[Birth], handled: Collection[int]) -> Callable[[
             for fd in birth.close:
                 with suppress(OSError):
                     os.close(fd)
-            return birth.body
-        with suppress(Exception):  # untold, it reaches the master by its reaping
-            birth.channel.send("forked", {"pid": pid})
+            return birth
+        _tell(birth, pid)
+    all_told[0] = 1
     os._exit(status)
+
+
+def _tell(birth: Birth, pid: int) -> None:
+    with suppress(Exception):  # untold, it reaches the master by its reaping
+        birth.channel.send("forked", {"pid": pid})
 
 
 def _handled() -> list[int]:
@@ -153,7 +160,7 @@ def _bound_to(parent: int, body: Callable[[], int]) -> int:
     return body()
 
 
-def _adopted_by(master: int, first_parent: int) -> None:
+def _adopted_by(master: int, first_parent: int, birth: Birth, all_told: mmap.mmap) -> None:
     # The intermediate's death must be behind us, or it would be the one that we die with.
     deadline = time.monotonic() + ADOPTION_SECONDS
     while os.getppid() == first_parent:
@@ -164,6 +171,8 @@ def _adopted_by(master: int, first_parent: int) -> None:
         process.die_with_parent()
     if os.getppid() != master:  # it died meanwhile, before the kernel knew that we go with it
         os._exit(SOFTWARE_ERROR)
+    if not all_told[0]:  # the intermediate was killed on the way: nobody else can name us
+        _tell(birth, os.getpid())
 
 
 def _run(body: Callable[[], int]) -> NoReturn:

@@ -4,62 +4,93 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 from procd.errors import ProcdError
+from procd.spawn.territory import Territory
 
 _OURS = str(Path(__file__).parent.parent) + "/"
 FAILURE_BYTES = 60_000  # of a text that is reported
+HEAD_CHARACTERS = 500  # of its first line, which stands in lines of the log and on the status page
 MOST_CHAINED = 20
 
 
-def explain(error: BaseException, chdir: Path) -> str:
+def explain(error: BaseException, chdir: Path, *, column: bool = False, elsewhere: str = "") -> str:
     """Return `FILE:LINE: Error: what it says`, and below it the traceback of the app's own frames.
 
-    Other frames are left out, but for the one that raised.
+    Other frames are left out, but for the one that raised. *column*: FILE:LINE:COL;
+    *elsewhere*: where it is if no line of the app is to blame.
     """
-    if isinstance(error, ProcdError):
-        return str(error)
-    if isinstance(error, SystemExit):
-        error = ProcdError(f"the app called sys.exit({error.code!r})").with_traceback(
-            error.__traceback__
-        )
+    app = Territory(str(chdir))
+    place = _place(error, app, column=column)
+    if isinstance(error, ProcdError) and not place:
+        return _headed(elsewhere, str(error))
     told = traceback.TracebackException.from_exception(error)
-    for part in _chain(told):
+    for part in _parts(told, MOST_CHAINED):
+        last = part.stack[-1] if part.stack else None
         frames = [frame for frame in part.stack if not _is_machinery(frame.filename)]
-        part.stack[:] = [f for f in frames if f is frames[-1] or _is_below(f.filename, chdir)]
-    place = place_of(error, chdir)
-    what = "".join(told.format_exception_only()).strip().splitlines()
-    head = f"{place}: {what[-1]}" if place and what else ""
-    text = f"{head}\n{''.join(told.format()).strip()}".strip()
-    return text if len(text) < FAILURE_BYTES else f"{head}\n...{text[-FAILURE_BYTES // 4 :]}"
+        part.stack[:] = [f for f in frames if f is last or _is_own(f.filename, app)]
+    head = _headed(place or elsewhere, _said(error, told))[:HEAD_CHARACTERS]
+    trace = "".join(told.format()).strip("\n")
+    text = head if trace == head else f"{head}\n{trace}"
+    data = text.encode(errors="backslashreplace")
+    if len(data) > FAILURE_BYTES:
+        text = f"{head}\n...{data[-FAILURE_BYTES // 4 :].decode(errors='ignore')}"
+    return text
 
 
-def place_of(error: BaseException, chdir: Path, *, column: bool = False) -> str:
-    """Return FILE:LINE (or FILE:LINE:COL) of the app's own last frame; "" if it has none."""
-    if isinstance(error, SyntaxError) and error.filename:
-        where = f"{error.filename}:{error.lineno or 1}"
-        return f"{where}:{error.offset or 1}" if column else where
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if _is_below(frame.filename, chdir) and not _is_machinery(frame.filename):
-            where = f"{frame.filename}:{frame.lineno or 1}"
-            return f"{where}:{(frame.colno or 0) + 1}" if column else where
+def _headed(place: str, text: str) -> str:
+    return f"{place}: {text}" if place else text
+
+
+def _said(error: BaseException, told: traceback.TracebackException) -> str:
+    """Return `Error: what it says`; of a text of several lines the first one."""
+    if isinstance(error, SystemExit):
+        return (
+            f"SystemExit: the app called sys.exit({'' if error.code is None else repr(error.code)})"
+        )
+    for entry in told.format_exception_only():
+        if not entry.startswith(" "):  # a SyntaxError's are its file, line and mark
+            return entry.strip().partition("\n")[0]
+    return type(error).__name__
+
+
+def _place(error: BaseException, app: Territory, *, column: bool) -> str:
+    """Return FILE:LINE (or FILE:LINE:COL) of the app's own last frame; "" if there is none.
+
+    Where the error has none, what it came of may have one.
+    """
+    step: BaseException | None = error
+    for _ in range(MOST_CHAINED):
+        if step is None:
+            break
+        if isinstance(step, SyntaxError) and os.path.isabs(step.filename or ""):
+            where = f"{step.filename}:{step.lineno or 1}"
+            return f"{where}:{step.offset or 1}" if column else where
+        for frame in reversed(traceback.extract_tb(step.__traceback__)):
+            if _is_own(frame.filename, app) and not _is_machinery(frame.filename):
+                where = f"{frame.filename}:{frame.lineno or 1}"
+                return f"{where}:{(frame.colno or 0) + 1}" if column else where
+        step = step.__cause__ or step.__context__
     return ""
 
 
-def _chain(told: traceback.TracebackException) -> list[traceback.TracebackException]:
-    chain: list[traceback.TracebackException] = []
+def _parts(told: traceback.TracebackException, most: int) -> Iterator[traceback.TracebackException]:
+    """Yield an error, what it came of, and those of a group."""
     step: traceback.TracebackException | None = told
-    while step is not None and len(chain) < MOST_CHAINED:
-        chain.append(step)
+    while step is not None and most > 0:
+        most -= 1
+        yield step
+        for member in step.exceptions or ():
+            yield from _parts(member, most)
         step = step.__cause__ or step.__context__
-    return chain
 
 
 def _is_machinery(filename: str) -> bool:
     return filename.startswith((_OURS, "<frozen importlib")) or "/importlib/" in filename
 
 
-def _is_below(filename: str, chdir: Path) -> bool:
-    homes = {str(chdir), os.path.realpath(chdir)}
-    return any(filename.startswith(f"{home.rstrip('/')}/") for home in homes)
+def _is_own(filename: str, app: Territory) -> bool:
+    # <string> and its like lie nowhere, whatever folder this process is in
+    return os.path.isabs(filename) and app.owns(os.path.dirname(filename))

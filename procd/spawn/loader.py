@@ -108,6 +108,16 @@ class Loader:
                 raise AppNotFound(f"app: {spec!r} is not in {where}: {error}") from error
         return found
 
+    def rehearse(self, path: str) -> None:
+        """Read, hash, compile and run *path* as if it were a source of the app; keep nothing."""
+        loader = SourceFileLoader("rehearsal", path)
+        spec = importlib.util.spec_from_file_location("rehearsal", path, loader=loader)
+        if spec is not None:
+            digest = hashlib.sha256(loader.get_data(path)).hexdigest()
+            self._cache.get(path, digest)
+            code = loader.source_to_code(loader.get_data(path), path)
+            exec(code, importlib.util.module_from_spec(spec).__dict__)  # noqa: S102 - our own
+
     # ------------------------------------------------------------ modules
 
     def _load_module(self, name: str) -> ModuleType:
@@ -168,7 +178,7 @@ class Loader:
         if _transforms(loader):
             return loader.source_to_code(loader.get_data(path), path)
         if (code := self._cache.get(path, digest)) is None:
-            code = loader.source_to_code(data, path)
+            code = _compiled(loader, data, path)
             self._cache.put(path, digest, code)
         return code
 
@@ -254,6 +264,14 @@ def _transforms(loader: SourceFileLoader) -> bool:
 def _absolute(path: str) -> str:
     # not os.path.abspath: that would cut a ".." which may lead through a link
     return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+
+
+def _compiled(loader: SourceFileLoader, data: bytes, path: str) -> CodeType:
+    try:
+        return loader.source_to_code(data, path)
+    except SyntaxError as error:
+        error.filename = error.filename or path  # Python names no file where it met a zero byte
+        raise
 
 
 def _place_of(module: ModuleType) -> str:

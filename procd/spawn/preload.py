@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ModuleSpec
@@ -23,7 +23,7 @@ from procd import logs
 from procd.spawn.fitness import inspected
 from procd.spawn.shield import shielded
 from procd.spawn.sources import Fingerprint, fingerprint
-from procd.spawn.territory import Territory
+from procd.spawn.territory import FOREIGN_NAMES, Territory
 
 _SUFFIXES = (*SOURCE_SUFFIXES, *EXTENSION_SUFFIXES)  # of a module's file
 
@@ -37,6 +37,7 @@ class Preloaded:
         default_factory=dict
     )  # of their files, as they were read
     packages: frozenset[str] = frozenset()  # the first parts of those names
+    folders: dict[str, int] = field(default_factory=dict)  # where pip installs → mtime, before
     culprit: str = ""  # one that no fork may follow; the rest was not imported then
     why: str = ""  # the innermost module and what it opened
 
@@ -46,28 +47,53 @@ class Preloaded:
             self.prints |= fingerprint((spec.origin,), ())
 
     def changed(self) -> str | None:
-        """Return a file that is not any more what was read."""
+        """Return a file that is not any more what was read, or a folder with another content.
+
+        The latter: a module that was looked for in vain, or its version, may be there now.
+        """
         now = fingerprint(self.prints, ())
-        return next((path for path, seen in self.prints.items() if now.get(path) != seen), None)
+        changed = [path for path, seen in self.prints.items() if now.get(path) != seen]
+        if not changed:
+            folders = installed()
+            changed = [path for path, seen in self.folders.items() if folders.get(path) != seen]
+        return next(iter(changed), None)
 
 
-def preload(modules: Mapping[str, str | None], chdir: Path) -> Preloaded:
+def installed() -> dict[str, int]:
+    """Return the folders of sys.path that packages are installed in, and when that last was."""
+    found = {}
+    for place in sys.path:
+        if os.path.basename(place) in FOREIGN_NAMES:
+            with suppress(OSError):
+                found[place] = os.stat(place).st_mtime_ns
+    return found
+
+
+def preload(
+    modules: Mapping[str, str | None],
+    chdir: Path,
+    on_package: Callable[[str], object] = lambda package: None,
+) -> Preloaded:
     """Import *modules* (name → the file it must come from), without a word of app code.
 
     None instead of a file means that a person has named the module. Stops at the first that
     leaves threads or sockets open, for this process is unfit then. What fails otherwise is
-    logged and left out.
+    logged and left out. *on_package* is told of each package before it is begun.
     """
     before = set(sys.modules)
     path = list(sys.path)
     territory = Territory(str(chdir))
     # `python -m procd` puts the folder it was started in first: that is often the app's.
     sys.path[:] = [place for place in path if not territory.owns(place or os.getcwd())]
-    done = Preloaded()
+    done = Preloaded(folders=installed())
+    package = ""
     try:
         with shielded(), inspected("preload", done.will_read) as inspection:
             for name, origin in modules.items():
                 if name not in sys.modules:
+                    if name.partition(".")[0] != package:
+                        package = name.partition(".")[0]
+                        on_package(package)
                     _import(name, origin)
                 if inspection.changes and (unfit := inspection.unfit()):
                     done.culprit = name

@@ -160,8 +160,9 @@ class Template:
             with _runner() as runner:
                 return runner.run(_live(context))
         except BaseException as error:  # noqa: BLE001 - on_worker_start may raise anything
-            logs.log.error("%s", logs.line("process failed"), exc_info=error)
-            self._channel.send("failed", {"error": explain(error, self._config.chdir)})
+            text = explain(error, self._config.chdir)
+            logs.log.error("%s", f"process failed\n{text}")
+            self._channel.send("failed", {"error": text})
             return 1
 
 

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-_FOREIGN_NAMES = frozenset({"site-packages", "dist-packages"})
+FOREIGN_NAMES = frozenset({"site-packages", "dist-packages"})  # pip's
 _PROCD = Path(__file__).parents[1]
 
 
@@ -47,7 +47,7 @@ class Territory:
         step = home
         for part in Path(folder).relative_to(home).parts:
             step = os.path.join(step, part)
-            if part in _FOREIGN_NAMES or os.path.exists(os.path.join(step, "pyvenv.cfg")):
+            if part in FOREIGN_NAMES or os.path.exists(os.path.join(step, "pyvenv.cfg")):
                 return False
         return True
 

@@ -7,13 +7,13 @@ import gc
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from math import inf
 from pathlib import Path
 
 import pytest
 
-from procd.ipc.channel import Channel, Closed, Packet
+from procd.ipc.channel import Body, Channel, Closed, Packet
 from procd.ipc.doorbell import Doorbell
 from procd.ipc.layout import Layout
 from procd.ipc.scoreboard import Role, Scoreboard
@@ -110,6 +110,34 @@ def test_a_pid_is_known_before_its_process_can_be_reaped() -> None:
     said, reaped = eval(outcome(as_template(order)))  # noqa: S307 - repr of our own
     assert {str(pid) for _, pid in said} | {"template"} == set(reaped)
     assert len(reaped) == 26
+
+
+class Deadly(Channel):
+    """Who is to tell of a fork on it, and is not that process itself, is killed."""
+
+    def send(self, kind: str, body: Body | None = None, fds: Sequence[int] = ()) -> bool:
+        if kind == "forked" and body != {"pid": os.getpid()}:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().send(kind, body, fds)
+
+
+def test_one_whose_intermediate_is_killed_on_the_way_tells_its_pid_itself() -> None:
+    """Else the master has a living process that it can neither order about nor kill."""
+
+    def order(master: int, channel: Channel) -> None:
+        deadly = Deadly.of_fd(os.dup(channel.fileno()))
+
+        def body() -> int:
+            deadly.send("i am", {"pid": os.getpid()})
+            return 7
+
+        child.fork_for_master([adopted(body, deadly, ())], master)
+        deadly.close()
+
+    said, reaped = eval(outcome(as_template(order)))  # noqa: S307 - repr of our own
+    pid = said[0][1]
+    assert said == [("forked", pid), ("i am", pid)]
+    assert reaped == {"template": 3, str(pid): 7}
 
 
 def test_several_at_once_are_each_the_masters_own_and_hold_nothing_of_each_other() -> None:

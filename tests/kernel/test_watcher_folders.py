@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -196,3 +197,55 @@ def test_watcher_starts_no_process() -> None:
     )
 
     assert done.stdout == "[]\n"
+
+
+def test_writing_above_the_root_wakes_nobody(tmp_path: Path) -> None:
+    root, noisy = tmp_path / "app", tmp_path / "noisy.log"
+    root.mkdir()
+    noisy.touch()
+    with watching(root, "app.py") as watcher:
+        with noisy.open("a") as log:
+            log.write("a line\n")
+        noisy.chmod(0o600)
+        os.utime(noisy)
+        assert not select.select([watcher.fd], [], [], 0)[0]
+
+        root.rename(tmp_path / "away")
+        assert watcher.read().everything
+
+
+def test_folder_above_the_root_that_comes_to_hold_a_source_tells_of_its_files(
+    tmp_path: Path,
+) -> None:
+    root, shared = tmp_path / "app", tmp_path / "shared.py"
+    root.mkdir()
+    shared.write_text("x = 1\n")
+    with watching(root, "app.py") as watcher:
+        watcher.watch([f"{root}/app.py", str(shared)])
+        shared.write_text("x = 2\n")
+        assert watcher.read().candidates == {str(shared)}
+
+        watcher.watch([f"{root}/app.py"])
+        shared.write_text("x = 3\n")
+        assert watcher.read() == NOTHING
+        watcher.watch([str(shared)])
+        shared.write_text("x = 4\n")
+        assert watcher.read().candidates == {str(shared)}
+
+
+def test_root_that_becomes_readable_again_may_differ(tmp_path: Path) -> None:
+    root = tmp_path / "app"
+    root.mkdir()
+    with watching(root, "app.py") as watcher:
+        root.chmod(0o750)
+
+        assert watcher.read().everything
+
+
+def test_package_that_hides_a_source_is_a_reason_to_look(root: Path) -> None:
+    with watching(root, "app.py", "one.py") as watcher:
+        for name in ("one", "two"):
+            (root / name).mkdir()
+            (root / name / "__init__.py").write_text("")
+
+        assert named(watcher.read().candidates, root) == {"one/__init__.py"}

@@ -105,32 +105,91 @@ def test_a_package_that_is_unfit_to_fork_is_left_out_with_all_of_its_modules(
     assert bases.left_out == {"grpc": "grpc._cython opened 2 threads"}
 
 
-def test_one_that_dies_while_it_warms_is_not_tried_again_until_more_is_known(
-    config: Config,
-) -> None:
+def died(bases: Bases, number: int, *, lived: float = 0.1, is_late: bool = False) -> str | None:
+    return bases.died(number, "its import ends the base", lived, is_late=is_late)
+
+
+def warming(config: Config) -> Bases:
     bases = Bases(config)
-    bases.learn(NUMPY)
+    bases.learn({**NUMPY, "pandas": "/lib/pandas.py"})
     bases.settle(config)
-    bases.died(1, was_ready=False)
+    return bases
+
+
+def test_one_that_dies_while_it_warms_is_made_again(config: Config) -> None:
+    bases = warming(config)
+    bases.imports(1, "numpy")
+    assert died(bases, 1) is None
+    assert (bases.number, bases.next_number, bases.left_out) == (0, 2, {})
+
+
+def test_a_package_at_which_bases_keep_dying_is_left_out(config: Config) -> None:
+    bases = warming(config)
+    bases.imports(1, "numpy")
+    assert died(bases, 1) is None
+    bases.imports(2, "numpy")
+    assert died(bases, 2) == "numpy"
+    assert list(bases.recipe(3).modules) == ["pandas"]
+    assert bases.left_out == {"numpy": "its import ends the base"}
+
+
+def test_a_package_that_never_ends_is_left_out_the_first_time(config: Config) -> None:
+    bases = warming(config)
+    bases.imports(1, "pandas")
+    assert died(bases, 1, lived=120, is_late=True) == "pandas"
+    assert bases.recipe(2).modules == NUMPY
+
+
+def test_bases_that_die_of_no_package_are_given_up_until_more_is_known(config: Config) -> None:
+    bases = warming(config)
+    assert [died(bases, 1), died(bases, 2)] == [None, ""]
     bases.settle(config)
     assert (bases.number, bases.next_number) == (0, None)
-    bases.learn({"pandas": "/lib/pandas.py"})
+    bases.learn({"scipy": "/lib/scipy.py"})
     bases.settle(config)
-    assert bases.next_number == 2
+    assert bases.next_number == 3
+
+
+def test_one_that_has_lived_was_killed_by_somebody(config: Config) -> None:
+    bases = warm(config)
+    for _ in range(5):
+        assert died(bases, bases.number, lived=3600) is None
+        bases.settle(config)
+        assert bases.next_number is not None
+        bases.became_ready(bases.next_number)
+        assert bases.take_over()
+
+
+def test_what_was_left_out_is_tried_again_when_the_disk_has_changed(config: Config) -> None:
+    bases = warming(config)
+    bases.imports(1, "pandas")
+    died(bases, 1, is_late=True)
+    bases.disk_changed()
+    assert (bases.left_out, bases.recipe(bases.number)) == ({}, COLD)
+    bases.settle(config)
+    assert bases.next_number is not None
+    assert "pandas" in bases.recipe(bases.next_number).modules
 
 
 def test_a_warm_one_that_dies_is_replaced_by_a_cold_one_at_once(config: Config) -> None:
     bases = warm(config)
-    bases.died(1, was_ready=True)
+    died(bases, 1)
     assert (bases.number, bases.recipe(1)) == (1, COLD)
     bases.settle(config)
     assert bases.recipe(2) == Recipe(NUMPY, {})
 
 
-def test_the_death_of_one_that_has_been_replaced_changes_nothing(config: Config) -> None:
+def test_the_death_of_one_that_was_told_to_go_changes_nothing(config: Config) -> None:
     bases = warm(config)
-    bases.died(0, was_ready=True)
+    assert died(bases, 0) is None
     assert (bases.number, bases.recipe(1).modules) == (1, NUMPY)
+
+
+def test_the_first_one_is_made_anew_without_what_is_unfit(tmp_path: Path) -> None:
+    bases = Bases(loaded(tmp_path, "preload: [json, grpc]"))
+    bases.is_unfit(0, "grpc", "grpc opened thread")
+    assert died(bases, 0) is None
+    assert (bases.number, dict(bases.recipe(1).modules)) == (1, {"json": None})
 
 
 # ---------------------------------------------------------------- the plan

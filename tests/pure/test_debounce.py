@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,3 +82,25 @@ def test_it_is_due_after_the_last_touch_or_at_the_limit(gaps: list[float]) -> No
 
     assert due is not None
     assert now <= due <= now + QUIET
+
+
+def test_each_disturbance_doubles_the_quiet_up_to_the_limit_until_it_is_calm() -> None:
+    debounce = Debounce()
+    for factor in (2, 4, 8):
+        debounce.disturbed()
+        assert debounce.quiet == pytest.approx(factor * QUIET)
+    for _ in range(20):
+        debounce.disturbed()
+    assert debounce.quiet == LIMIT
+    debounce.calm()
+    assert debounce.quiet == QUIET
+
+
+def test_what_is_whole_is_acted_on_at_once_unless_something_is_pending_already() -> None:
+    debounce = Debounce()
+    debounce.touch(1.0, at_once=True)
+    assert debounce.due() == 1.0
+    debounce.fired(1.0)
+    debounce.touch(2.0)
+    debounce.touch(2.001, at_once=True)
+    assert debounce.due() == pytest.approx(2.001 + QUIET)

@@ -43,14 +43,14 @@ def apply(service: Service, way: str, done: Callable[[], object], **changes: Any
 
 def refuse(service: Service, way: str, words: str) -> None:
     """What stands in the config is refused for *words*, and nothing changes."""
-    before, said = service.seats(), len(service.log())
+    before = service.seats()
     if way == "reload":
         done = service.run("reload")
         assert done.returncode == 2
         assert words in done.stderr
-    service.wait_for(lambda: words in service.log()[said:], 10)
+    service.wait_for(lambda: words in (service.status()["config"]["error"] or ""), 10)
+    assert words in service.log()
     status = service.status()
-    assert words in (status["config"]["error"] or "")
     assert status["reload"]["state"] == "refused"
     assert service.seats() == before
 

@@ -40,6 +40,13 @@ class Config(TypedDict):
     error: str | None
 
 
+class Base(TypedDict):
+    is_warm: bool
+    preloaded: int
+    left_out: dict[str, str]
+    unfit: str | None
+
+
 class Status(TypedDict):
     state: str
     pid: int
@@ -50,3 +57,4 @@ class Status(TypedDict):
     processes: list[Process]
     tasks: Tasks
     reload: Reload
+    base: Base
