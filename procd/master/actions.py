@@ -54,8 +54,8 @@ class Actions:
     def _kill_parent(self, process: Process) -> None:
         """Who was told to fork it has not: it hangs, and is replaced."""
         processes, seat = self._service.processes, process.row.seat
-        is_template = seat.role is Role.TEMPLATE
-        parent = self._service.base() if is_template else processes.template(seat.generation)
+        by_base = seat.role in (Role.TEMPLATE, Role.SPARE)
+        parent = self._service.base() if by_base else processes.template(seat.generation)
         if parent is not None:
             logs.error("killed: it does not fork", pid=parent.row.pid)
             processes.kill(parent)

@@ -13,7 +13,6 @@ import asyncio
 import io
 import os
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -67,7 +66,6 @@ class Template:
     def _import(self, packets: list[Packet]) -> None:
         """Import the app; one that fails, or is unfit to be forked from, ends the process."""
         (packet,) = packets
-        began = time.monotonic()
         self._config = Config.from_plain(packet.body["config"])  # type: ignore[arg-type] # the master's own
         self._generation = packet.number("generation")
         self._kind = Kind(packet.number("kind"))
@@ -78,7 +76,7 @@ class Template:
         os.environ.update(self._config.env)
         if self._kind is not Kind.BARE:
             self._import_here()
-        self._channel.send("ready", {"took": time.monotonic() - began})
+        self._channel.send("ready")
 
     def _import_here(self) -> None:
         try:

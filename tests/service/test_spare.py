@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 
 import pytest
@@ -52,6 +53,21 @@ def test_a_template_that_is_born_again_is_the_spare_with_the_code_of_its_generat
         service.wait_for_end(pid, 2)
     service.wait_for(lambda: len(service.seats()) == 4, 10)
     assert service.ask("VERSION") == service.task("VERSION") == "1"
+
+
+def test_a_base_that_hangs_when_it_should_fork_one_is_replaced_and_no_template(
+    serve: Serve,
+) -> None:
+    service = serve(boot_timeout=1.5)  # four of them are a spare's time: longer than any fork
+    pid = spare(service)
+    (base,), (template,) = service.pids("base"), service.pids("template")
+    service.kill(base, signal.SIGSTOP)
+    service.kill(pid)
+    service.wait_for_end(base, 15)
+    assert spare(service) != pid
+    assert service.pids("template") == [template]
+    service.reload()
+    assert service.status()["generation"] == 2
 
 
 @pytest.mark.heavy
