@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -125,5 +126,8 @@ def test_readers_beside_the_master_that_fills_rows_see_no_half(board: Scoreboard
     with forked(fill) as child:
         assert child.line() == "ready"
         seen = {board.find(Role.TASK, 0, 1) for _ in range(20_000)}
-    assert seen <= {None, seat(1)}
-    assert seat(1) in seen
+        # A writer that the kernel has put aside half way shows an empty row all the while.
+        deadline = time.monotonic() + 20
+        while seat(1) not in seen and time.monotonic() < deadline:
+            seen.add(board.find(Role.TASK, 0, 1))
+    assert seen == {None, seat(1)} or seen == {seat(1)}
