@@ -7,6 +7,8 @@ arenafile (the master's pread and pwrite).
     4096   chunk table: one owner word a chunk
     ...    slot words, 8 bytes each, together so that a scan is one read
     ...    bodies: 64 bytes of meta, payload area, result area
+
+A payload or result longer than its area stands in a file instead (ipc.spool).
 """
 
 from __future__ import annotations
@@ -73,6 +75,11 @@ class Layout:
     @property
     def size(self) -> int:
         return self.bodies_at + self.slots * self.body_bytes
+
+    def is_spooled(self, meta: bytes) -> bool:
+        """Tell, by a slot's meta, whether its payload or result was too large for it."""
+        result: int = WORD.unpack_from(meta, RESULT_AT)[0] >> 1
+        return max(Meta.unpack(meta).payload_bytes, result) > self.slot_bytes
 
     def chunk_at(self, chunk: int) -> int:
         return PAGE + chunk * 8
@@ -147,12 +154,8 @@ class Meta(NamedTuple):
         return META.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes | memoryview, layout: Layout) -> Meta:
-        """Raises Damaged where a length cannot be."""
-        meta = cls(*META.unpack_from(data))
-        if meta.payload_bytes > layout.slot_bytes:
-            raise Damaged(f"a payload of {meta.payload_bytes} bytes in a slot")
-        return meta
+    def unpack(cls, data: bytes) -> Meta:
+        return cls(*META.unpack_from(data))
 
 
 def result_word(result_bytes: int, *, failed: bool) -> int:
@@ -160,8 +163,6 @@ def result_word(result_bytes: int, *, failed: bool) -> int:
     return result_bytes << 1 | failed
 
 
-def result_of(word: int, layout: Layout) -> tuple[int, bool]:
-    """Return a result's length and whether it is a failure; raises Damaged."""
-    if word >> 1 > layout.slot_bytes:
-        raise Damaged(f"a result of {word >> 1} bytes in a slot")
+def result_of(word: int) -> tuple[int, bool]:
+    """Return a result's length and whether it is a failure."""
     return word >> 1, bool(word & 1)
