@@ -130,8 +130,7 @@ class Arena:
     def free(self, token: int) -> None:
         """Give a done slot of an own chunk free."""
         slot, epoch = words.slot_of(token), words.token_epoch(token)
-        at = self.layout.body_at(slot)
-        if self.layout.is_spooled(self.map[at : at + lay.META_BYTES]):
+        if self.layout.is_spooled(self.map, self.layout.body_at(slot)):
             self.spool.remove(token)
         self._set_word(slot, words.pack(SlotState.FREE, 0, 0, epoch))
 
@@ -157,8 +156,7 @@ class Arena:
         self._set_word(slot, words.pack(SlotState.RUNNING, attempt, self.row, epoch))
         at = self.layout.body_at(slot)
         meta = Meta.unpack(self.map[at : at + lay.META_BYTES])
-        payload = self._get(token, TASK, at + lay.META_BYTES, meta.payload_bytes)
-        return attempt, meta, payload
+        return attempt, meta, self._get(token, TASK, at + lay.META_BYTES, meta.payload_bytes)
 
     def finish(self, token: int, result: bytes, *, failed: bool) -> None:
         """Publish the result and let go; this process never touches the slot again.

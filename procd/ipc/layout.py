@@ -16,6 +16,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from mmap import mmap
 from typing import NamedTuple
 
 from procd.ipc import words
@@ -30,6 +31,7 @@ _HEADER = struct.Struct("<8sIIIIQ")  # magic, version, slots, slot_bytes, chunk_
 _CRC = struct.Struct("<I")
 META = struct.Struct("<IIiiIIId")
 RESULT_AT = 56  # within the meta's bytes: one word, result bytes << 1 | failed
+_LENGTHS = struct.Struct("<24xI28xQ")  # the payload's, and that word
 
 NOBODY = 0
 ORPHAN = 1  # the owner died with tasks in it: the master sweeps it
@@ -76,10 +78,10 @@ class Layout:
     def size(self) -> int:
         return self.bodies_at + self.slots * self.body_bytes
 
-    def is_spooled(self, meta: bytes) -> bool:
-        """Tell, by a slot's meta, whether its payload or result was too large for it."""
-        result: int = WORD.unpack_from(meta, RESULT_AT)[0] >> 1
-        return max(Meta.unpack(meta).payload_bytes, result) > self.slot_bytes
+    def is_spooled(self, body: bytes | mmap, at: int = 0) -> bool:
+        """Tell, by the meta at *at*, whether a payload or result was too large for its slot."""
+        payload_bytes, result = _LENGTHS.unpack_from(body, at)
+        return bool(max(payload_bytes, result >> 1) > self.slot_bytes)
 
     def chunk_at(self, chunk: int) -> int:
         return PAGE + chunk * 8

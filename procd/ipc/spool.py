@@ -18,8 +18,10 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 from collections.abc import Callable
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 
 from procd.errors import MessageTooBig, StartFailed, TaskRejected
@@ -64,8 +66,15 @@ class Spool:
             raise StartFailed(f"cannot make the folder {path}: {error.strerror}") from None
 
     def give_to(self, uid: int, gid: int) -> None:
-        """Make it the processes' own."""
+        """Make it the processes' own, kept tasks of another user's time included."""
+        old = os.fstat(self.fd).st_uid
         os.fchown(self.fd, uid, gid)
+        for name in os.listdir(self.fd) if old != uid else ():
+            with suppress(OSError), self._open(name) as file:
+                found = os.fstat(file.fileno())
+                # A second name of somebody else's file must not become theirs.
+                if stat.S_ISREG(found.st_mode) and found.st_uid == old and found.st_nlink == 1:
+                    os.fchown(file.fileno(), uid, gid)
 
     def check(self, size: int, kind: str) -> None:
         """Raises MessageTooBig for more bytes than may be stored."""
@@ -107,15 +116,17 @@ class Spool:
         """Return what was stored; raises Damaged unless it is there, *size* bytes long."""
         name = _name(token, kind)
         try:
-            fd = os.open(name, _READ, dir_fd=self.fd)
-            with open(fd, "rb", buffering=0) as file:
-                found = os.fstat(fd).st_size
+            with self._open(name) as file:
+                found = os.fstat(file.fileno()).st_size
                 data = file.readall() if found == size else b""
         except OSError as error:
             raise Damaged(f"its file {self.path / name}: {error.strerror}") from None
         if len(data) != size:
             raise Damaged(f"its file {self.path / name} has {found} bytes instead of {size}")
         return data
+
+    def _open(self, name: str) -> FileIO:
+        return FileIO(name, opener=lambda name, _: os.open(name, _READ, dir_fd=self.fd))
 
     def remove(self, token: int, *kinds: str) -> None:
         """Remove a task's files, by default both, if they are there."""

@@ -90,6 +90,7 @@ class Master:
             int(time.time() * 1000),
         )
         post = Post(files.ipc_dir)
+        arena.spool.max_bytes = config.task_max_bytes
         owner = owner_of(config) if os.geteuid() == 0 else None
         if owner is not None:
             arena.spool.give_to(*owner)

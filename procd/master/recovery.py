@@ -156,7 +156,8 @@ class Recovery:
         text = f"given up after {slot.attempt + 1} attempts (task_max_attempts), the last: {how}"
         data = self.arena.payload(slot.number)
         self.arena.fail(slot, wire.pack([text[: self.arena.layout.slot_bytes // 4], ""]))
-        logs.error("task dead", id=slot.token, why=text, data=repr(_value(data))[:500])
+        shown = repr(_value(data))[:500] if data else "too large to show"
+        logs.error("task dead", id=slot.token, why=text, data=shown)
         self._tell(slot)
 
     def _tell(self, slot: Slot) -> None:

@@ -101,6 +101,7 @@ class Runner:
         task = RunningTask(self, token, meta, attempt)
         try:
             call = self._prepare(task, payload, meta)
+            del claimed, payload  # may be large, and the handler has what was in it
             outcome = outside_of_loop(call)
         except BaseException as error:  # noqa: BLE001 - the app's; costs this task only
             self._failed(task, error)
