@@ -1,7 +1,7 @@
 """What msgrcv(2) and msgsnd(2) can do and sysv_ipc does not offer: copy, cut, all but, long types.
 
 Rules:
-- Nothing waits here: every call is IPC_NOWAIT.
+- Nothing waits here but wait_for(): every other call is IPC_NOWAIT.
 - A buffer that is too small is never the end of it: E2BIG leaves the message at the head, so
   the call is made again with a larger one, unless the caller has set the limit himself.
 - Errors are those of procd.linux.sysv.
@@ -79,6 +79,27 @@ def copy(queue: MessageQueue, index: int = 0) -> tuple[bytes, int]:
     if index < 0:
         raise ValueError(f"{index} is no place in a queue: 0 is the oldest message")
     return _whole(queue, index, _MSG_COPY)
+
+
+def wait_for(queue: MessageQueue, mtype: int) -> int | None:
+    """Wait until a message of *mtype* (as in receive()) is there, and leave it there: None.
+
+    One without any bytes is taken off all the same, for msgrcv(2) finds nothing wrong with it:
+    its type is returned then. Waits in the kernel, without the interpreter's lock and whatever
+    signals come: for a thread that nobody waits for. Raises QueueGone, also when the queue is
+    removed meanwhile, QueueDenied.
+    """
+    message = ctypes.create_string_buffer(_LONG_BYTES)
+    while True:
+        if _libc.msgrcv(queue.id, message, 0, mtype, 0) >= 0:
+            return ctypes.c_long.from_buffer(message).value
+        match ctypes.get_errno():
+            case errno.E2BIG:
+                return None
+            case errno.EINTR:
+                pass
+            case code:
+                raise _meaning(queue, code)
 
 
 def send(queue: MessageQueue, data: bytes, mtype: int) -> None:

@@ -44,6 +44,11 @@ _NEW = struct.Struct("<qQIhBBHHId")
 _OLD_FILE, _NEW_FILE = struct.Struct("<i"), struct.Struct("<Q")
 _OLD_FILE_BYTES = 128 + 24  # what the old header says of a file's name
 _NEW_PATH_BYTES = 256
+_LARGEST_EVENT = 40  # of any version; behind it bytes that only look like a header
+
+
+class OtherEvent(Undecodable):
+    """A message of Swoole's own that is no task: some stop a worker. Never obeyed."""
 
 
 class Event(IntEnum):
@@ -139,7 +144,9 @@ def parse(data: bytes, header_bytes: int | None = None) -> tuple[TaskMessage, in
         try:
             return _parse_old(data), OLD_BYTES
         except Undecodable as old:
-            raise Undecodable(f"{new}; {old}") from None
+            other = isinstance(new, OtherEvent) or isinstance(old, OtherEvent)
+            kind = OtherEvent if other else Undecodable
+            raise kind(f"{new}; {old}") from None
 
 
 def _build_old(message: TaskMessage) -> bytes:
@@ -203,7 +210,8 @@ def _parse_new(data: bytes) -> TaskMessage:
 
 def _event(event: int, header_bytes: int) -> int:
     if event not in tuple(Event):
-        raise Undecodable(f"no Swoole task of {header_bytes} bytes: event {event}, not 7")
+        kind = OtherEvent if event <= _LARGEST_EVENT else Undecodable
+        raise kind(f"no Swoole task of {header_bytes} bytes: event {event}, not 7")
     return event
 
 
