@@ -45,6 +45,7 @@ def show(page: Mapping[str, Any]) -> None:
     tasks = page["tasks"]
     told = "  ".join(f"{name} {tasks[name]}" for name in _TASKS)
     console.print(f"tasks  {told}", markup=False)
+    _show_ingress(console, page["ingress"])
     console.print(_table(page["processes"]))
 
 
@@ -57,6 +58,21 @@ def _show_base(console: Console, base: Mapping[str, Any]) -> None:
     if base["unfit"]:
         text = f"each process imports the app for itself: {base['unfit']}"
         console.print(text, style="yellow", markup=False, soft_wrap=True)
+
+
+def _show_ingress(console: Console, ingress: Mapping[str, Any] | None) -> None:
+    """Say what foreign programs handed in, if anything."""
+    if ingress is None:
+        return
+    if ingress["error"]:
+        console.print(
+            f"public queue: {ingress['error']}", style="red", markup=False, soft_wrap=True
+        )
+    counts = {name: ingress[name] for name in ("taken", "answers")}
+    counts["expired"], counts["dropped"] = ingress["answers_expired"], ingress["answers_dropped"]
+    counts |= {f"rejected ({why})": count for why, count in ingress["rejected"].items()}
+    if told := "  ".join(f"{name} {count}" for name, count in counts.items() if count):
+        console.print(f"foreign programs  {told}", markup=False, soft_wrap=True)
 
 
 def _table(processes: list[Mapping[str, Any]]) -> Table:

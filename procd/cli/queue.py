@@ -1,4 +1,4 @@
-"""procd queue: message queues from a shell. Needs no config and no service.
+"""procd queue: message queues from a shell. Needs no config and no service, but for `rejected`.
 
 A message that has been taken off is printed whatever it is: where it is not of the format that
 was asked for, as the bytes that came.
@@ -15,6 +15,8 @@ from dataclasses import asdict
 import click
 
 from procd.cli import queuepage
+from procd.cli.client import Service
+from procd.cli.root import config_path
 from procd.errors import ProcdError, UsageError
 from procd.ipc import Queue, QueueEmpty
 from procd.ipc.foreign import jsontext
@@ -42,6 +44,8 @@ class Key(click.ParamType[int]):
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
+
+SECONDS = 5.0  # for the service to answer
 
 key_argument = click.argument("key", type=Key())
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -198,6 +202,21 @@ def rm(keys: tuple[int, ...]) -> None:
             raise QueueGone(f"{handle!r} was just made anew by another program: look again")
     for _, handle in doomed:
         handle.remove()
+
+
+@queue.command()
+@json_option
+@click.pass_context
+def rejected(ctx: click.Context, *, as_json: bool) -> None:
+    """Show the last messages of foreign programs that the service refused, and why."""
+    answer = Service(config_path(ctx)).ask({"command": "rejected"}, SECONDS)
+    samples = answer.get("samples")
+    if not isinstance(samples, list):
+        raise ProcdError(str(answer.get("error")))
+    if as_json:
+        click.echo(json.dumps(samples))
+    else:
+        queuepage.show_rejected(samples)
 
 
 def _row(key: int) -> QueueStat:

@@ -7,7 +7,7 @@ import datetime as dt
 import json
 import pwd
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -106,6 +106,19 @@ def show_peeked(index: int, data: bytes, mtype: int, codec: Codec) -> None:
     if len(text) > _SHOWN:
         text = f"{text[:_SHOWN]}..."
     click.echo(f"#{index} type {mtype}, {len(data)} bytes: {text}")
+
+
+def show_rejected(samples: Sequence[Mapping[str, object]]) -> None:
+    """Print messages that a service refused, the oldest first."""
+    for sample in samples:
+        head = bytes.fromhex(str(sample["head"]))
+        size = int(str(sample["size"]))
+        when = _when(int(float(str(sample["when"]))))
+        why = f"{sample['reason']}: {sample['why']}"
+        click.echo(f"{when} type {sample['mtype']}, {size} bytes: {why}")
+        click.echo(f"    {head!r}{'...' if size > len(head) else ''}")
+    if not samples:
+        click.echo("no message was refused since the service started")
 
 
 def jsonable(value: object) -> object:

@@ -77,12 +77,19 @@ def stop(ctx: click.Context, timeout: float | None, *, discard: bool) -> None:
     click.echo(_stop(service, timeout, discard=discard))
 
 
-def _stop(service: Service, timeout: float | None = None, *, discard: bool = False) -> str:
-    kept = None
+def _stop(
+    service: Service,
+    timeout: float | None = None,
+    *,
+    discard: bool = False,
+    restart: bool = False,
+) -> str:
+    answer: dict[str, object] = {}
     seconds = service.max_wait_time() if timeout is None else timeout
     request: dict[str, object] = {"command": "stop", "timeout": timeout, "discard": discard}
+    request["restart"] = restart
     try:
-        kept = service.ask(request, seconds + 2 * GRACE_SECONDS).get("kept")
+        answer = service.ask(request, seconds + 2 * GRACE_SECONDS)
     except TimeoutError:
         service.signal(signal.SIGKILL)
         service.wait_gone(None)
@@ -96,8 +103,10 @@ def _stop(service: Service, timeout: float | None = None, *, discard: bool = Fal
         service.signal(signal.SIGTERM)
     service.wait_gone(None)
     text = f"stopped pid {service.pid}"
-    if isinstance(kept, int) and kept:
+    if kept := answer.get("kept"):
         text += f", {kept} tasks kept"
+    if unread := answer.get("unread"):
+        text += f", {unread} messages kept in the public queue"
     return text
 
 
@@ -113,7 +122,7 @@ def restart(ctx: click.Context, overrides: tuple[str, ...]) -> None:
     service = _running(config.path)
     if service is not None:
         _refuse_unit(service, "restart")
-        click.echo(_stop(service))
+        click.echo(_stop(service, restart=True))
     _start(config, overrides, foreground=False)
 
 

@@ -11,23 +11,25 @@ from dataclasses import dataclass
 
 from procd.config.schema import Config, Listen
 
-# Only the master looks at these: an edit of nothing else is in effect at once.
+# Only the master looks at these, or the ingress, which is replaced: an edit of nothing else is in
+# effect at once.
 LIVE = (
     *("worker_num", "task_worker_num", "max_wait_time", "boot_timeout", "max_draining"),
     *("backlog", "preload", "watch_file", "watch_extra", "watch_poll", "on_reload"),
     *("task_max_attempts", "orphan_results", "log_level"),
+    *("message_queue_strings", "message_queue_codec", "message_queue_reply_type", "task_tmpdir"),
 )
 # These live in workers and task workers, or in what the app's import saw: a new generation.
 GENERATION = (
     *("app", "chdir", "listen", "env", "hang_timeout", "max_request", "task_max_request"),
     *("max_memory", "max_conn", "send_buffer_bytes"),
-    *("message_queue_key", "message_queue_mode", "message_queue_group", "message_queue_strings"),
-    *("task_tmpdir", "task_max_bytes", "task_timeout"),
+    *("task_max_bytes", "task_timeout"),
 )
 # What the running master has built on: a new value waits for a restart.
 RESTART = (
     *("run_dir", "state_dir", "master_pid_file", "worker_pid_file", "log_file"),
     *("user", "group", "task_slots", "task_slot_bytes"),
+    *("message_queue_key", "message_queue_mode", "message_queue_group"),
 )
 # What a reload of the task workers alone leaves to the next reload of all.
 OF_WORKERS = ("worker_num", "listen", "backlog")

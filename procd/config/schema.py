@@ -24,8 +24,6 @@ YEAR = 365 * 86400  # seconds
 # What a config may already say but this version cannot do: refused, for it must not silently do
 # nothing. A key leaves this table with the code that makes it true.
 NOT_YET = {
-    "message_queue_key": "the public queue of foreign programs",
-    "task_tmpdir": "taking large payloads from foreign programs",
     "task_timeout": "a time limit for tasks",
     "max_memory": "recycling a process by its memory",
 }
@@ -128,6 +126,13 @@ class Config:
     message_queue_mode: int = field(metadata=_key(Kind.MODE, "0600"))
     message_queue_group: str | None = field(metadata=_key(Kind.GROUP, None, null=True))
     message_queue_strings: str = field(metadata=_key(Kind.CHOICE, "auto", "auto", "bytes"))
+    message_queue_codec: str = field(
+        metadata=_key(Kind.CHOICE, "auto", "auto", "raw", "text", "json", "msgpack", "php")
+    )
+    # Above the largest pid that Linux gives: a type below it is for a task worker.
+    message_queue_reply_type: int | None = field(
+        metadata=_key(Kind.COUNT, None, span=(2**22 + 1, 2**63 - 1), null=True)
+    )
     task_tmpdir: Path | None = field(metadata=_key(Kind.PATH, None, null=True))
     task_slots: int = field(metadata=_key(Kind.COUNT, 32768, span=(64, 1024 * K)))
     # The header's words are torn if they straddle a cache line: slots begin on one.

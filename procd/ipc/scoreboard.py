@@ -45,6 +45,7 @@ class Role(IntEnum):
     WORKER = 3
     TASK = 4
     SPARE = 5
+    INGRESS = 6
 
 
 TAKING = 1  # between asking the queue for a token and having it in CURRENT
@@ -145,7 +146,9 @@ class Scoreboard:
         return None
 
     def worker_id(self, role: Role, number: int) -> int:
-        """Return the worker id that a seat has now."""
+        """Return the worker id that a seat has now; -1 for the ingress, which is no worker."""
+        if role is Role.INGRESS:
+            return -1
         return number + (self._words[_COUNTS] if role is Role.TASK else 0)
 
     def find(self, role: Role, number: int, generation: int) -> Seat | None:

@@ -34,7 +34,9 @@ class Actions:
         match action:
             case Call():
                 processes.step(process, Event.CALL)
-                processes.send(process, "serve", {})
+                is_ingress = process.row.seat.role is Role.INGRESS
+                body = self._service.ingresses.where() if is_ingress else {}
+                processes.send(process, "serve", body)
             case Stop():
                 grace = self._service.generations.config.max_wait_time
                 processes.step(
@@ -68,6 +70,10 @@ class Actions:
             seconds = BASE_PATIENCE * service.generations.config.boot_timeout
             service.processes.fork(seat, now + seconds, order)
             return
+        if seat.role is Role.INGRESS:
+            seconds = service.generations.config.boot_timeout
+            service.processes.fork(seat, now + seconds, service.ingresses.fork)
+            return
         deadline = now + service.generations.infos[seat.generation].config.boot_timeout
         if seat.generation == reload.generation:
             deadline = max(deadline, reload.deadline + 1)  # the reload's own comes first
@@ -78,8 +84,16 @@ class Actions:
 
     def _fork_base(self, row: Row, channel: Channel) -> bool:
         service = self._service
-        config, recipe = service.generations.config, service.bases.recipe(row.seat.generation)
-        return service.processes.fork_base(config, recipe, row, channel)
+        origin, config = service.origin, service.generations.config
+        recipe = service.bases.recipe(row.seat.generation)
+
+        def body() -> int:
+            # Here and not at the top: the master has no use for what the base imports.
+            from procd.spawn.base import Base
+
+            return Base(origin, channel).run(config, recipe.modules, recipe.env)
+
+        return service.processes.fork_own(body, row, channel)
 
     def _fork_spare(self, _row: Row, channel: Channel) -> bool:
         return self._service.tell_base("fork", {}, [channel.fileno()])

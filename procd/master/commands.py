@@ -37,6 +37,7 @@ class Commands:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._stops: list[Reply] = []
+        self.is_restart = False  # the next master is about to come
         self._scalings: list[Scaling] = []
         self._by_signal: dict[int, Callable[[], None]] = {
             signal.SIGTERM: self._graceful,
@@ -71,6 +72,7 @@ class Commands:
             "stop": self._stop_asked,
             "scale": self._scale_asked,
             "reopen": self._reopen_asked,
+            "rejected": self._rejected_asked,
         }.get(command)
         if serve is None:
             reply({"ok": False, "exit": 2, "error": f"this master knows no command {command!r}"})
@@ -94,6 +96,7 @@ class Commands:
             bases=service.bases,
         )
         page["control"] = {"refused": service.count_refused()}
+        page["ingress"] = service.ingresses.page()
         reply({"ok": True, "status": page})
 
     def _reload_asked(self, request: Json, reply: Reply) -> None:
@@ -110,13 +113,14 @@ class Commands:
         if not isinstance(seconds, int | float) or not 0 <= seconds < 10**9:
             seconds = self._service.generations.config.max_wait_time
         self._stops.append(reply)
+        self.is_restart = self.is_restart or request.get("restart") is True
         discard = request.get("discard") is True
         self._stop_within(seconds, discard=discard)
 
-    def stopped(self, kept: int) -> None:
-        """Everything is gone: answer who asked for it."""
+    def stopped(self, kept: int, unread: int) -> None:
+        """Everything is gone: answer who asked for it. *unread*: messages in the public queue."""
         for reply in self._stops:
-            reply({"ok": True, "kept": kept})
+            reply({"ok": True, "kept": kept, "unread": unread})
 
     def _scale_asked(self, request: Json, reply: Reply) -> None:
         counts = self._service.generations.counts
@@ -169,6 +173,10 @@ class Commands:
     def _reopen_asked(self, request: Json, reply: Reply) -> None:
         self._reopen_log()
         reply({"ok": True, "message": "log reopened"})
+
+    def _rejected_asked(self, request: Json, reply: Reply) -> None:
+        ingresses = self._service.ingresses
+        reply({"ok": True, "ingress": ingresses.page(), "samples": ingresses.samples()})
 
     # Signals
 

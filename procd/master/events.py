@@ -14,7 +14,7 @@ from procd.master.asked import Ended
 from procd.master.backoff import Backoff
 from procd.master.process import Death, Process
 from procd.master.service import Service
-from procd.master.states import BY_BASE, GOING, SEATED, Event, Row, State
+from procd.master.states import BY_BASE, DISPATCHING, GOING, SEATED, Event, Row, State
 from procd.master.steps import named
 from procd.master.warmth import Warmth
 from procd.service import sdnotify
@@ -40,6 +40,8 @@ class Events:
             case Role.SPARE:
                 if packet.kind == "waits" and process.row.state is State.BOOTING:
                     self._service.processes.step(process, Event.BECAME_READY)
+            case Role.INGRESS:
+                self._service.ingresses.heard(process, packet)
             case _:
                 self._service.generations.heard(process, packet)
                 self._heard(process, packet)
@@ -98,7 +100,7 @@ class Events:
         """Put right what a reaped process left, and hold back its successor if need be."""
         service, now, row = self._service, time.monotonic(), death.process.row
         was_told = row.state in GOING
-        if row.seat.role in SEATED:
+        if row.seat.role in DISPATCHING:
             blame = not (row.state is State.KILLED and service.stopping.is_asked)
             service.recovery.reaped(death.sitting, death.how, now, blame=blame)
         service.generations.died(death)
@@ -113,6 +115,8 @@ class Events:
             wanted = row.seat.generation == service.bases.number
             if row.seat.role is Role.BASE:
                 self._warmth.died(row, death.how)
+        elif row.seat.role is Role.INGRESS:
+            wanted = row.seat.number == service.ingresses.number
         else:
             wanted = row.seat.generation in service.generations.reload.serving.values()
         # One that is killed because it does not boot comes back no quicker than one that dies.
@@ -183,6 +187,7 @@ class Events:
         """Have everybody follow the config as it is now."""
         service, config = self._service, self._service.generations.config
         service.listening.set_backlog(config.backlog)
+        service.ingresses.follow(config)
         service.recovery.max_attempts = config.task_max_attempts
         service.set_log_level(config.log_level)
         service.count()

@@ -299,7 +299,7 @@ class Generations:
         row = death.process.row
         serving = {*self.reload.serving.values(), self.reload.generation}
         self.last.look_drained(self._processes.rows(), serving, time.monotonic())
-        if row.state is State.KILLED or row.seat.role in BY_BASE:
+        if row.state is State.KILLED or row.seat.role in (*BY_BASE, Role.INGRESS):
             return
         self.reload = self.reload.fail(row.seat.generation, death.reason)
 

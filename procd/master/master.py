@@ -20,7 +20,7 @@ from procd.config.schema import Config
 from procd.ipc.inbox import Post
 from procd.ipc.scoreboard import Scoreboard
 from procd.linux import process as kernel
-from procd.master import strangers
+from procd.master import publicqueue, strangers
 from procd.master.actions import Actions
 from procd.master.bases import Bases
 from procd.master.commands import Commands
@@ -29,11 +29,13 @@ from procd.master.control import Control
 from procd.master.events import Events
 from procd.master.files import Files, owner_of
 from procd.master.generations import Generations
+from procd.master.ingresses import Ingresses
 from procd.master.inheritance import open_arena
 from procd.master.lifecycle import next_deadline, plan
 from procd.master.listening import Listening
 from procd.master.loop import Loop
 from procd.master.processes import Processes
+from procd.master.publicqueue import PublicQueue
 from procd.master.recovery import Recovery
 from procd.master.service import Ready, Service
 from procd.master.tokenqueue import TokenQueue
@@ -52,6 +54,7 @@ class Master:
         self._ready = ready
         self._loop = Loop()
         self._reader = ConfigReader(config.path, overrides, self._loop)
+        self._public: PublicQueue | None = None
 
     def run(self) -> int:
         """Serve until told to stop; return the exit status.
@@ -65,9 +68,12 @@ class Master:
         listening = Listening()
         try:
             listening.open(self._config.listen, self._config.backlog)
+            self._public = self._open_public(files)
             self._service = self._open(files, listening)
             self._build()
         except BaseException:
+            if self._public is not None:
+                self._public.close(keep=False)
             listening.close()
             files.give_back()
             raise
@@ -78,6 +84,13 @@ class Master:
         return self._service.exit_status
 
     # Opening
+
+    def _open_public(self, files: Files) -> PublicQueue | None:
+        if self._config.message_queue_key is None:
+            publicqueue.forget(files.public_path, None)
+            return None
+        owner = owner_of(self._config) if os.geteuid() == 0 else None
+        return PublicQueue(self._config, owner, files.public_path)
 
     def _open(self, files: Files, listening: Listening) -> Service:
         config = self._config
@@ -116,6 +129,10 @@ class Master:
         events = Events(service)
         service.processes = Processes(service.origin, self._loop, events.heard, events.died)
         service.bases = Bases(self._config)
+        service.ingresses = Ingresses(
+            *(self._config, service.origin, service.processes, service.recovery),
+            *(service.stopping, self._public),
+        )
         service.generations = generations = Generations(
             *(self._config, self._reader, service.processes, service.listening, events)
         )
@@ -169,6 +186,7 @@ class Master:
         now = time.monotonic()
         self._reader.tick(now)
         self._service.recovery.tick(now)
+        self._service.ingresses.tick(now)
         self._service.watching.tick(now, is_idle=self._service.generations.is_idle)
 
     def _deadline(self, now: float) -> float:
@@ -187,6 +205,7 @@ class Master:
             service.watching.due(),
             service.stopping.due(now),
             self._commands.due(),
+            service.ingresses.due(),
             service.spare_at if service.spare_at > now else inf,
             next_deadline(rows, service.want(), held, now),
         )
@@ -216,9 +235,10 @@ class Master:
         service = self._service
         strangers.end(service.processes.reap)
         kept = service.recovery.close(service.files.ids_path, discard=service.stopping.discards)
-        logs.info("stopped", tasks_kept=kept)
+        unread = service.ingresses.close(keep=self._commands.is_restart)
+        logs.info("stopped", tasks_kept=kept, messages_kept=unread or None)
         service.listening.close()
-        self._commands.stopped(kept)
+        self._commands.stopped(kept, unread)
         self._control.close()
         with suppress(OSError):
             service.files.give_back()

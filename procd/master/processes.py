@@ -15,13 +15,11 @@ from dataclasses import replace
 from math import inf
 
 from procd import logs
-from procd.config.schema import Config
 from procd.ipc import inbox, words
 from procd.ipc.channel import Channel, Closed, Packet
 from procd.ipc.scoreboard import Role, Scoreboard, Standing
 from procd.ipc.scoreboard import Seat as Sitting
 from procd.master.backoff import Backoff
-from procd.master.bases import Recipe
 from procd.master.loop import Loop
 from procd.master.process import Death, Process, describe
 from procd.master.states import BY_BASE, Event, Row, Seat, State, spare_seat
@@ -133,18 +131,10 @@ class Processes:
                 return number
         return None
 
-    def fork_base(self, config: Config, recipe: Recipe, row: Row, channel: Channel) -> bool:
-        """Fork a base, the one process that is the master's own fork."""
-        origin = self._origin
-
-        def body() -> int:
-            # Here and not at the top: the master has no use for what the base imports.
-            from procd.spawn.base import Base
-
-            return Base(origin, channel).run(config, recipe.modules, recipe.env)
-
+    def fork_own(self, body: Callable[[], int], row: Row, channel: Channel) -> bool:
+        """Fork a process that runs *body*: a base or an ingress, which are the master's own."""
         try:
-            pid = child.fork(body, {*origin.fds, channel.fileno()})
+            pid = child.fork(body, {*self._origin.fds, channel.fileno()})
         except OSError as error:
             logs.error("fork failed", why=error.strerror)
             return False

@@ -14,13 +14,14 @@ from procd.ipc.scoreboard import Scoreboard
 from procd.master.bases import Bases
 from procd.master.files import Files
 from procd.master.generations import Generations
+from procd.master.ingresses import Ingresses
 from procd.master.lifecycle import Want
 from procd.master.listening import Listening
 from procd.master.loop import Loop
 from procd.master.process import Process
 from procd.master.processes import Processes
 from procd.master.recovery import Recovery
-from procd.master.states import SEATED, State, base_seat
+from procd.master.states import SEATED, Seat, State, base_seat
 from procd.master.stopping import Stopping
 from procd.master.watching import Watching
 from procd.service import sdnotify
@@ -52,6 +53,7 @@ class Service:
     generations: Generations = field(init=False)
     bases: Bases = field(init=False)
     watching: Watching = field(init=False)
+    ingresses: Ingresses = field(init=False)
     count_refused: Callable[[], int] = field(default=lambda: 0)  # control requests
     _is_said: bool = False  # ready or not
 
@@ -65,7 +67,12 @@ class Service:
             base=self.bases.number,
             next_base=self.bases.next_number,
             has_spare=self._may_fork_ahead(),
+            ingress=self._ingress(),
         )
+
+    def _ingress(self) -> Seat | None:
+        takes = self.generations.reload.serving and not self.stopping.is_asked
+        return self.ingresses.wanted if takes else None
 
     def _may_fork_ahead(self) -> bool:
         is_late = time.monotonic() >= self.spare_at

@@ -10,6 +10,7 @@ from procd.ipc.scoreboard import Role
 
 SEATED = (Role.WORKER, Role.TASK)
 BY_BASE = (Role.BASE, Role.SPARE)  # whose generations are those of bases
+DISPATCHING = (*SEATED, Role.INGRESS)  # who may hold tasks, and is given time to leave
 
 
 class State(Enum):
@@ -82,7 +83,8 @@ class IllegalTransition(Exception):
 class Seat:
     """One place to be filled: a role's number within a generation.
 
-    Bases count their own generations; a spare is of the base that it was forked from.
+    Bases count their own generations; a spare is of the base that it was forked from. The
+    ingress is of none (0): the number of its seat counts how often another one took over.
     """
 
     role: Role
@@ -96,6 +98,10 @@ def base_seat(number: int) -> Seat:
 
 def spare_seat(base: int) -> Seat:
     return Seat(Role.SPARE, 0, base)
+
+
+def ingress_seat(number: int) -> Seat:
+    return Seat(Role.INGRESS, number, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from procd.master.listeners import Listener
 from procd.master.process import Process
 from procd.master.processes import Processes
 from procd.master.recovery import Recovery
-from procd.master.states import GOING, SEATED, State
+from procd.master.states import DISPATCHING, GOING, SEATED, State
 from procd.master.steps import Steps
 
 _STATES = {
@@ -30,6 +30,7 @@ ROLES = {
     Role.TEMPLATE: "template",
     Role.WORKER: "worker",
     Role.TASK: "task",
+    Role.INGRESS: "ingress",
 }
 
 Json = dict[str, object]
@@ -78,7 +79,7 @@ def tasks(recovery: Recovery, table: Processes, scoreboard: Scoreboard) -> Json:
     """Task counters since the master's start; queued and running as they are."""
     queued, running = recovery.arena.count()
     totals = recovery.totals
-    rows = [row.row for row in table.rows() if row.seat.role in SEATED]
+    rows = [row.row for row in table.rows() if row.seat.role in DISPATCHING]
 
     def total(cell: Cell) -> int:
         return sum(scoreboard.get(row, cell) for row in rows)

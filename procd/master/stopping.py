@@ -1,7 +1,7 @@
 """How a service ends: workers first, then the tasks, then the task workers, then the rest.
 
-Pure. Workers drain while task workers go on, for they wait for results; what is queued
-still runs until the deadline. What is left then stays in the arena.
+Pure. Workers and the ingress drain while task workers go on, for they wait for results; what is
+queued still runs until the deadline. What is left then stays in the arena.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Stopping:
         if self._tasks_may_go:
             return
         table = list(rows)
-        if any(row.seat.role is Role.WORKER for row in table) and now < self.deadline:
+        waiting = (Role.WORKER, Role.INGRESS)
+        if any(row.seat.role in waiting for row in table) and now < self.deadline:
             return
         can_run = any(
             share.role is Role.TASK and share.count for share in self.want(serving).shares

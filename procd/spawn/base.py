@@ -14,9 +14,7 @@ from collections.abc import Mapping
 
 from procd import logs
 from procd.config.schema import Config
-from procd.ipc.arena import Arena
 from procd.ipc.channel import Channel, Packet
-from procd.ipc.inbox import Post
 from procd.linux import process
 from procd.spawn import child, manifest, sources
 from procd.spawn.child import Birth
@@ -24,8 +22,6 @@ from procd.spawn.context import Origin
 from procd.spawn.forkserver import seconds_to, send_pairs, serve
 from procd.spawn.preload import Preloaded, preload
 from procd.spawn.template import Template
-from procd.tasks.dispatcher import Shared
-from procd.tasks.tokens import Tokens
 
 POLL_SECONDS = 0.25  # between two looks where inotify does not work
 
@@ -52,7 +48,7 @@ class Base:
         process.die_with_parent()  # a change of uid has cleared it
         if os.getppid() != self._origin.master_pid:
             return 0
-        self._shared = _shared(self._origin)
+        self._shared = self._origin.open()
         if modules and not self._preload(modules, env, config):
             return 0
         gc.collect()
@@ -153,13 +149,3 @@ class Base:
 def _log(packets: list[Packet]) -> None:
     for packet in packets:
         logs.ordered(packet.body.get("level"), tuple(os.dup(fd) for fd in packet.fds))
-
-
-def _shared(origin: Origin) -> Shared:
-    return Shared(
-        Arena(origin.arena_fd, origin.layout, origin.spool),
-        Tokens(origin.queue_key),
-        origin.doorbell,
-        Post(origin.ipc_dir),
-        origin.scoreboard,
-    )

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from procd.app import Server
 from procd.config.schema import Config
+from procd.ipc.arena import Arena
 from procd.ipc.channel import Channel
 from procd.ipc.doorbell import Doorbell
+from procd.ipc.inbox import Post
 from procd.ipc.layout import Layout
 from procd.ipc.scoreboard import Role, Scoreboard
 from procd.ipc.spool import Spool
 from procd.tasks.dispatcher import Shared
+from procd.tasks.tokens import Tokens
 
 
 class Kind(IntEnum):
@@ -42,6 +45,16 @@ class Origin:
     @property
     def fds(self) -> set[int]:
         return {self.arena_fd, self.spool.fd, self.doorbell.fd, self.lease_fd}
+
+    def open(self) -> Shared:
+        """Open what all processes share; once in a process and what is forked from it."""
+        return Shared(
+            Arena(self.arena_fd, self.layout, self.spool),
+            Tokens(self.queue_key),
+            self.doorbell,
+            Post(self.ipc_dir),
+            self.scoreboard,
+        )
 
     @property
     def code_dir(self) -> Path:

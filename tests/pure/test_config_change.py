@@ -113,7 +113,7 @@ def test_listeners_stay_by_their_identity(
         ("", "hang_timeout: null", "hang_timeout 30 -> null"),
         ("", "watch_file: false", "watch_file true -> false"),
         ("", "watch_extra: [a, b]", "watch_extra [] -> [a, b]"),
-        ("", "message_queue_mode: 0660", "message_queue_mode 0600 -> 0660"),
+        ("", "message_queue_codec: php", "message_queue_codec auto -> php"),
         (f"listen: [{A}]", f"listen: [{A}, {B}]", f"listen + {B}"),
         (f"listen: [{A}, {B}]", f"listen: [{A}]", f"listen - {B}"),
         (f"listen: [{A}]", f"listen: [{B}]", f"listen + {B}, listen - {A}"),

@@ -25,13 +25,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         *("ipc.layout", "ipc.spool", "ipc.arenafile", "ipc.arena", "ipc.scoreboard"),
         *("ipc.doorbell", "ipc.inbox", "ipc.channel", "ipc"),
-        *("ipc.keys", "ipc.patience", "ipc.queue", "ipc.swooletask"),
+        *("ipc.keys", "ipc.patience", "ipc.queue", "ipc.swooletask", "ipc.tally"),
     ),
     ("tasks.*",),
     ("app",),
     ("spawn.*",),
     ("tasks.safeguards",),
-    ("tasks.host",),
+    ("tasks.host", "ingress.*"),
     ("worker.acceptor", "worker.connection", "taskworker.runner"),
     ("worker.movable", "worker.handover", "worker.mover", "worker.drain"),
     ("worker.worker", "taskworker.taskworker"),
@@ -62,7 +62,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "multiprocessing": (),
     "pickle": (),
     "shelve": (),
-    "threading": (),
+    # The ingress never forks, and a queue has no descriptor to wait for.
+    "threading": ("ingress.sentry",),
 }
 
 # The only rooms that may call os.fork: what stands around a fork is said once.
@@ -76,7 +77,7 @@ CORE = (
     *("spawn.template", "worker.worker", "worker.acceptor", "worker.connection", "worker.drain"),
     "taskworker.*",
 )
-MAX_CORE_LINES = 2_700  # about 2,500
+MAX_CORE_LINES = 2_750  # about 2,500, and the spool's and the ingress's ends in it
 MAX_FILE_LINES = 320  # about 300
 MAX_FUNCTION_LINES = 40
 
