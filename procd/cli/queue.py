@@ -193,8 +193,9 @@ def rm(keys: tuple[int, ...]) -> None:
     for row, handle in doomed:
         for service in services:
             if service.may_have(row):
+                which = "public" if service.has_public(row) else "task"
                 raise ProcdError(
-                    f"{handle!r} {'is' if service.has(row) else 'may be'} the task queue of the"
+                    f"{handle!r} {'is' if service.has(row) else 'may be'} the {which} queue of the"
                     f" procd that runs for {service.config_path} (pid {service.pid}): `procd -c"
                     f" {service.config_path} stop` removes it"
                 )

@@ -36,7 +36,6 @@ class Files:
         self.control_path = config.run_dir / "control.sock"
         self.arena_path = config.state_dir / "arena"
         self.ids_path = config.state_dir / "ids"
-        self.public_path = config.state_dir / "queue"
         self._spool_path = config.state_dir / arenafile.SPOOL
         self.lease = Lease(config.state_dir / "lease")
         self._pid_file = MasterPidFile(config.master_pid_file)

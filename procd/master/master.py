@@ -68,7 +68,7 @@ class Master:
         listening = Listening()
         try:
             listening.open(self._config.listen, self._config.backlog)
-            self._public = self._open_public(files)
+            self._public = self._open_public()
             self._service = self._open(files, listening)
             self._build()
         except BaseException:
@@ -85,12 +85,13 @@ class Master:
 
     # Opening
 
-    def _open_public(self, files: Files) -> PublicQueue | None:
+    def _open_public(self) -> PublicQueue | None:
+        note = publicqueue.note_in(self._config.state_dir)
         if self._config.message_queue_key is None:
-            publicqueue.forget(files.public_path, None)
+            publicqueue.forget(note, None)
             return None
         owner = owner_of(self._config) if os.geteuid() == 0 else None
-        return PublicQueue(self._config, owner, files.public_path)
+        return PublicQueue(self._config, owner, note)
 
     def _open(self, files: Files, listening: Listening) -> Service:
         config = self._config

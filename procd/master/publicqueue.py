@@ -164,9 +164,14 @@ def forget(note: Path, key: int | None) -> None:
         note.unlink()
 
 
-def noted(note: Path) -> tuple[int, int]:
-    """Return key and id of the public queue that procd made; (0, -1) = none."""
-    return _read_note(note)
+def note_in(state_dir: Path) -> Path:
+    """Return the file that says which public queue procd made."""
+    return state_dir / "queue"
+
+
+def noted(state_dir: Path) -> tuple[int, int]:
+    """Return key and id of the public queue that procd made; (0, -1) = none, or not to be known."""
+    return _read_note(note_in(state_dir))
 
 
 def _read_note(note: Path) -> tuple[int, int]:

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from procd.ipc import Queue
+from tests.kernel.queues import free_key
 from tests.service import leftovers
 from tests.service.daemon import Service
+from tests.service.ingress import Foreign
 
 Serve = Callable[..., Service]
 
@@ -47,6 +50,17 @@ def serve(make: Serve) -> Serve:
 
     def start(app: str = "repl.py", **config: Any) -> Service:
         return make(app, **config).start()
+
+    return start
+
+
+@pytest.fixture
+def foreign(serve: Serve) -> Foreign:
+    """Services that hear foreign programs, with their public queue, which has a key of its own."""
+
+    def start(app: str = "foreign.py", **config: Any) -> tuple[Service, Queue]:
+        key = free_key()
+        return serve(app, message_queue_key=key, **config), Queue.open(key)
 
     return start
 

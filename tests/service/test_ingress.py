@@ -3,53 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-from procd.ipc import Queue, SwooleTask
+from procd.ipc import SwooleTask
 from procd.ipc.foreign import php
 from procd.ipc.foreign.codec import CODECS
-from tests.kernel.queues import free_key
-from tests.service.conftest import Serve
-from tests.service.daemon import Service, eventually, scaled
-
-SECONDS = 15.0
-
-
-@pytest.fixture
-def key() -> int:
-    return free_key()
-
-
-@pytest.fixture
-def foreign(serve: Serve, key: int) -> Callable[..., tuple[Service, Queue]]:
-    """Start a service that hears foreign programs; it and its public queue."""
-
-    def start(app: str = "foreign.py", **config: Any) -> tuple[Service, Queue]:
-        service = serve(app, message_queue_key=key, **config)
-        return service, Queue.open(key)
-
-    return start
-
-
-def seen(service: Service, count: int) -> list[Any]:
-    """What the first *count* tasks brought: [data, type's name, task worker's id, source]."""
-    eventually(lambda: len(service.ledger("task")) >= count, SECONDS)
-    return service.ledger("task")
-
-
-def ingress(service: Service) -> dict[str, Any]:
-    page: dict[str, Any] = json.loads(service.ok("status", "--json").stdout)["ingress"]
-    return page
-
-
-def rejected(service: Service, count: int) -> dict[str, int]:
-    """How many were refused for each reason, once *count* were in all."""
-    eventually(lambda: sum(ingress(service)["rejected"].values()) >= count, SECONDS)
-    found: dict[str, int] = ingress(service)["rejected"]
-    return found
+from tests.service.daemon import scaled
+from tests.service.ingress import SECONDS, Foreign, page, rejected, seen
 
 
 @pytest.mark.parametrize(
@@ -68,9 +29,7 @@ def rejected(service: Service, count: int) -> dict[str, int]:
         (b"x" * 8192, "x" * 8192, "str"),
     ],
 )
-def test_a_message_is_recognised(
-    foreign: Callable[..., tuple[Service, Queue]], data: bytes, value: object, kind: str
-) -> None:
+def test_a_message_is_recognised(foreign: Foreign, data: bytes, value: object, kind: str) -> None:
     service, queue = foreign()
     queue.send(data, 1)
     assert seen(service, 1)[0][:2] == [value, kind]
@@ -78,7 +37,7 @@ def test_a_message_is_recognised(
 
 
 def test_messages_become_tasks_in_their_order(
-    foreign: Callable[..., tuple[Service, Queue]],
+    foreign: Foreign,
 ) -> None:
     service, queue = foreign(task_worker_num=1)
     for number in range(300):
@@ -88,7 +47,7 @@ def test_messages_become_tasks_in_their_order(
 
 
 def test_the_type_names_a_task_worker_by_its_id_or_its_pid(
-    foreign: Callable[..., tuple[Service, Queue]],
+    foreign: Foreign,
 ) -> None:
     service, queue = foreign(worker_num=1, task_worker_num=3)
     pids = service.seats()
@@ -98,15 +57,15 @@ def test_the_type_names_a_task_worker_by_its_id_or_its_pid(
     rows = seen(service, 40)
     assert {row[2] for row in rows if row[0] == "by id"} == {3}
     assert {row[2] for row in rows if row[0] == "by pid"} == {2}
-    assert ingress(service)["unaddressed"] == 0
+    assert page(service)["unaddressed"] == 0
     queue.send(b"to nobody", 4_000_000)
     queue.send(b"to a worker", 1)
     seen(service, 42)
-    assert ingress(service)["unaddressed"] == 2
+    assert page(service)["unaddressed"] == 2
 
 
 def test_both_headers_of_swoole_are_understood(
-    foreign: Callable[..., tuple[Service, Queue]],
+    foreign: Foreign,
 ) -> None:
     service, queue = foreign(worker_num=1)
     for tasks in (SwooleTask(queue, header_bytes=12), SwooleTask(queue, header_bytes=40)):
@@ -118,7 +77,7 @@ def test_both_headers_of_swoole_are_understood(
 
 
 def test_what_is_no_task_is_counted_and_holds_up_nobody(
-    foreign: Callable[..., tuple[Service, Queue]],
+    foreign: Foreign,
 ) -> None:
     service, queue = foreign()
     shutdown = bytes.fromhex("00000000 0000 0000 10 00 0000")  # 12 bytes, event 16
@@ -138,7 +97,7 @@ def test_what_is_no_task_is_counted_and_holds_up_nobody(
 
 
 def test_one_codec_alone_is_taken_where_it_is_named(
-    foreign: Callable[..., tuple[Service, Queue]],
+    foreign: Foreign,
 ) -> None:
     service, queue = foreign(message_queue_codec="json")
     queue.send(b"5", 1)
@@ -148,7 +107,7 @@ def test_one_codec_alone_is_taken_where_it_is_named(
 
 
 def test_bytes_stay_bytes_where_the_config_says_so(
-    foreign: Callable[..., tuple[Service, Queue]],
+    foreign: Foreign,
 ) -> None:
     service, queue = foreign(message_queue_strings="bytes")
     queue.send(b"abc", 1)
@@ -157,7 +116,7 @@ def test_bytes_stay_bytes_where_the_config_says_so(
 
 
 def test_an_edit_of_how_to_read_is_in_effect_at_once(
-    foreign: Callable[..., tuple[Service, Queue]],
+    foreign: Foreign,
 ) -> None:
     service, queue = foreign()
     (old,) = service.pids("ingress")
@@ -171,7 +130,7 @@ def test_an_edit_of_how_to_read_is_in_effect_at_once(
 
 
 def test_without_a_free_slot_the_queue_fills_and_nothing_is_lost(
-    foreign: Callable[..., tuple[Service, Queue]],
+    foreign: Foreign,
 ) -> None:
     service, queue = foreign(task_slots=64, task_worker_num=1)
     held = service.root / "held"
@@ -186,7 +145,7 @@ def test_without_a_free_slot_the_queue_fills_and_nothing_is_lost(
 
 
 def test_kill_minus_nine_of_the_ingress_loses_nothing(
-    foreign: Callable[..., tuple[Service, Queue]],
+    foreign: Foreign,
 ) -> None:
     service, queue = foreign(task_slots=16384)
     kills = scaled(400)
@@ -206,7 +165,7 @@ def test_kill_minus_nine_of_the_ingress_loses_nothing(
 
 
 def test_a_reload_leaves_the_ingress_alone(
-    foreign: Callable[..., tuple[Service, Queue]],
+    foreign: Foreign,
 ) -> None:
     service, queue = foreign()
     before = service.wait_for(lambda: service.pids("ingress"), SECONDS)
