@@ -62,9 +62,9 @@ class TmpDir:
             raise _refused(name, os.strerror(error.errno or 0)) from None
 
     def _name(self, file: TmpFile) -> str:
-        folder, _, name = os.fsdecode(file.path).rpartition("/")
+        folder, slash, name = os.fsdecode(file.path).rpartition("/")
         mine = {str(self.path), os.path.realpath(self.path)}
-        if name in ("", ".", "..") or (folder and os.path.normpath(folder) not in mine):
+        if name in ("", ".", "..") or (slash and os.path.normpath(folder or "/") not in mine):
             raise _refused(os.fsdecode(file.path), f"it is not in {self.path} (task_tmpdir)")
         return name
 
