@@ -59,6 +59,7 @@ class Intake:
         self._store = store
         self._tally = tally
         self._in_hand: Message | None = None  # taken off, and not stored yet
+        self._window: sysvraw.Window | None = None  # of the queue as it is now
         self._prepared: Prepared | None = None  # of a message for which there was no room
 
     @property
@@ -97,15 +98,17 @@ class Intake:
 
     def _first(self, queue: MessageQueue) -> Message:
         """Look at the oldest message that is not somebody's answer."""
+        if self._window is None or self._window.queue is not queue:
+            self._window = sysvraw.Window(queue)
         index = 0
-        while (message := sysvraw.copy(queue, index))[1] > LARGEST_TASK_TYPE:
+        while (message := self._window.look(index))[1] > LARGEST_TASK_TYPE:
             index += 1
         return message
 
     def _take_off(self, queue: MessageQueue, message: Message) -> None:
         try:
             # Of its type it is the first: all before it are answers.
-            found = sysvraw.receive(queue, message[1])
+            found = queue.receive(message[1])
         except QueueEmpty:
             self._tally.count(Count.RACED)
             return

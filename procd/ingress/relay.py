@@ -84,11 +84,10 @@ class Relay:
         address = self._scoreboard.address(mtype - 1)
         if address is not None:
             return address[1] if address[0] is Role.TASK else -1
-        for seat in self._scoreboard.seats():
-            is_theirs = seat.role is Role.TASK and seat.pid == mtype
-            if is_theirs and seat.standing is Standing.SERVING:
-                return seat.number
-        return -1
+        seat = self._scoreboard.of_pid(mtype)
+        if seat is None or seat.role is not Role.TASK or seat.standing is not Standing.SERVING:
+            return -1
+        return seat.number
 
     def read_inbox(self) -> None:
         """Take results in, of which hints tell; then those of which nobody could tell."""

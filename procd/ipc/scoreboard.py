@@ -132,6 +132,15 @@ class Scoreboard:
             if seat is not None:
                 yield seat
 
+    def of_pid(self, pid: int) -> Seat | None:
+        """Return where a process sits; quicker than seats() where none of ours is meant."""
+        for row in range(1, self._words[_USED]):
+            if self._words[row * ROW_WORDS + _IDENTITY] & 0xFFFFFFFF == pid:
+                seat = self.look(row)
+                if seat is not None and seat.pid == pid:
+                    return seat
+        return None
+
     def counts(self) -> tuple[int, int]:
         """Return how many workers and task workers there should be."""
         return self._words[_COUNTS], self._words[_COUNTS + 1]

@@ -81,6 +81,28 @@ def copy(queue: MessageQueue, index: int = 0) -> tuple[bytes, int]:
     return _whole(queue, index, _MSG_COPY)
 
 
+class Window:
+    """copy() for one thread that looks again and again: with one buffer, and less of each call."""
+
+    def __init__(self, queue: MessageQueue) -> None:
+        self.queue = queue
+        self._data_bytes = max(_FIRST_BYTES, message_bytes_max())
+        buffer = ctypes.create_string_buffer(_LONG_BYTES + self._data_bytes)
+        self._buffer = buffer  # kept alive by this
+        self._address = ctypes.addressof(buffer)
+        self._bytes = memoryview(buffer).cast("B")
+        self._type = self._bytes[:_LONG_BYTES].cast("l")
+
+    def look(self, index: int) -> tuple[bytes, int]:
+        """As copy()."""
+        count = _libc.msgrcv(
+            self.queue.id, self._address, self._data_bytes, index, _MSG_COPY | _IPC_NOWAIT
+        )
+        if count < 0:
+            return copy(self.queue, index)  # which knows why, and what to do
+        return bytes(self._bytes[_LONG_BYTES : _LONG_BYTES + count]), self._type[0]
+
+
 def wait_for(queue: MessageQueue, mtype: int) -> int | None:
     """Wait until a message of *mtype* (as in receive()) is there, and leave it there: None.
 

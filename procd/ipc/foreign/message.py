@@ -92,6 +92,8 @@ def understand(data: bytes, rules: Rules) -> Request:
             return _from_envelope(data, rules)
         if rules.codec != "auto":
             return _bare(data, rules.codec, rules)
+        if 0 not in data:  # which both of Swoole's headers have: most messages are none
+            return _bare(data, _recognised(data), rules)
         try:
             return _from_swoole(data, rules)
         except swoole.OtherEvent as other:
