@@ -114,7 +114,8 @@ def show_rejected(samples: Sequence[Mapping[str, object]]) -> None:
         head = bytes.fromhex(str(sample["head"]))
         size = int(str(sample["size"]))
         when = _when(int(float(str(sample["when"]))))
-        why = f"{sample['reason']}: {sample['why']}"
+        words = str(sample["why"])
+        why = f"{sample['reason']}: {''.join(c if c.isprintable() else '?' for c in words)}"
         click.echo(f"{when} type {sample['mtype']}, {size} bytes: {why}")
         click.echo(f"    {head!r}{'...' if size > len(head) else ''}")
     if not samples:

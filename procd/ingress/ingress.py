@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import time
 from collections.abc import Callable
 from math import inf
@@ -32,7 +33,6 @@ from procd.linux import process
 from procd.linux.sysv import MessageQueue, QueueEmpty, QueueError
 from procd.spawn.context import Origin
 from procd.tasks.dispatcher import RETRY_SECONDS
-from procd.tasks.safeguards import retire_on_sigterm
 
 BATCH = 64  # messages taken in one turn of the loop
 ROOM_SECONDS = 0.02  # how soon it is tried again where no slot was free
@@ -54,6 +54,7 @@ class Ingress:
         self._serves = False
         self._looks = False  # there may be a message, and room for it
         self._has_room = True
+        self._complaint = ""  # the last one of a disk that is full
         self._deadline = inf  # of a drain
 
     def run(self, config: Config, group: int | None) -> int:
@@ -65,7 +66,7 @@ class Ingress:
         if os.getppid() != self._origin.master_pid:
             return 0
         self._open(config, group)
-        retire_on_sigterm(self._channel)
+        signal.signal(signal.SIGTERM, lambda *_: self._retire())
         self._tell("ready")
         try:
             self._serve()
@@ -163,6 +164,14 @@ class Ingress:
             case "log":
                 logs.ordered(packet.body.get("level"), packet.fds)
 
+    def _retire(self) -> None:
+        """Take no more at once and ask for a successor: SIGTERM to this one process.
+
+        Two that take would be in each other's way.
+        """
+        self._serves = False
+        self._tell("retire", why="SIGTERM")
+
     def _turn_to(self, number: int) -> None:
         """Take from the queue of this id, which the master has found good; -1 = there is none."""
         self._queue = None
@@ -222,12 +231,16 @@ class Ingress:
         except TaskQueueFull:
             self._wait_for_room(ROOM_SECONDS)
         except TaskRejected as error:
-            logs.error("no room for a message's data: it waits", why=error)
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                logs.error("no room for a message's data: it waits", why=error)
             self._wait_for_room(DISK_SECONDS)
 
     def _take_some(self, queue: MessageQueue) -> None:
         try:
             for _ in range(BATCH):
+                if not self._serves:
+                    return
                 self._intake.take(queue)
         except QueueEmpty:
             self._sentry.arm(queue)

@@ -5,7 +5,8 @@ config. A queue that somebody else made, or that lets in more, is refused by nam
 and while the service runs, where it is tried again until it is gone.
 
 It outlives its processes. At a stop it is removed if procd made it and nothing is in it; else it
-stays, with its messages, for the next start. Which one procd made stands in a file in state_dir.
+stays, with its messages, for the next start. Which one procd made stands in a file in state_dir:
+that one is taken whatever an earlier config said of it, and is as this config says from then on.
 """
 
 from __future__ import annotations
@@ -79,7 +80,6 @@ class PublicQueue:
                     continue  # removed between the two calls
                 return
             is_new = self.id >= 0
-            # Noted first: who dies now has made a queue that the next start may remove.
             self._write_note(queue.id)
             self._grant(queue)
             self.id = queue.id
@@ -89,6 +89,12 @@ class PublicQueue:
 
     def _take(self, queue: MessageQueue) -> None:
         found = sysvtable.row(queue.id)
+        if _read_note(self._note) != (self.key, queue.id):
+            self._check(queue, found)
+        self._grant(queue)
+        self.id = queue.id
+
+    def _check(self, queue: MessageQueue, found: sysvtable.QueueStat) -> None:
         ours = {os.geteuid(), self._owner[0]}
         for uid in (found.creator_uid, found.owner_uid):
             if uid not in ours:
@@ -100,8 +106,6 @@ class PublicQueue:
                 f" message_queue_mode and _group allow {self._mode:04o} and {self._gid}:"
                 f" {self._cure}"
             )
-        self._grant(queue)
-        self.id = queue.id
 
     @property
     def _cure(self) -> str:
@@ -143,7 +147,7 @@ class PublicQueue:
 
     def _write_note(self, number: int) -> None:
         try:
-            self._note.write_text(f"{self.key} {number}\n", encoding="ascii")
+            self._note.write_text(f"{self.key} {number} {_where()}\n", encoding="ascii")
         except OSError as error:
             logs.warning("public queue not noted", file=self._note, why=error.strerror)
 
@@ -176,10 +180,18 @@ def noted(state_dir: Path) -> tuple[int, int]:
 
 def _read_note(note: Path) -> tuple[int, int]:
     try:
-        key, number = note.read_text(encoding="ascii").split()
-        return int(key), int(number)
+        key, number, where = note.read_text(encoding="ascii").split()
+        if where == _where():
+            return int(key), int(number)
     except (OSError, ValueError):
-        return 0, -1
+        pass
+    return 0, -1
+
+
+def _where() -> str:
+    """Name this boot and IPC namespace: ids begin anew in another one."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
+        return f"{boot.read().strip()}/{os.stat('/proc/self/ns/ipc').st_ino}"
 
 
 def _group_of(config: Config) -> int | None:

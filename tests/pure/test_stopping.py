@@ -10,7 +10,7 @@ import pytest
 
 from procd.ipc.scoreboard import Role
 from procd.master.lifecycle import Share, Want
-from procd.master.states import Row, Seat, State
+from procd.master.states import Row, Seat, State, ingress_seat
 from procd.master.stopping import LOOK_SECONDS, Stopping
 from tests.pure.world import row
 
@@ -118,3 +118,9 @@ def test_it_looks_again_soon_until_the_task_workers_may_go() -> None:
     assert asked(seconds=0.01).due(NOW) == NOW + 0.01
     after(stopping, [], queued=0)
     assert stopping.due(NOW) == inf
+
+
+def test_task_workers_stay_for_an_ingress_that_owes_answers() -> None:
+    ingress = row(3, ingress_seat(0), State.DRAINING, NOW + 30)
+    assert after(asked(), [ingress, task], queued=0).shares == (TASKS,)
+    assert after(asked(seconds=0), [ingress, task], queued=0) == NOTHING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,19 @@ def comm(pid: int) -> str:
         return Path(f"/proc/{pid}/comm").read_text()
     except OSError:
         return ""
+
+
+def test_sigterm_to_the_ingress_has_it_replaced_and_nothing_run_twice(foreign: Foreign) -> None:
+    service, queue = foreign()
+    service.wait_for(lambda: service.pids("ingress"), SECONDS)
+    for number in range(600):
+        queue.send(b"%d" % number, 10, timeout=SECONDS)
+        if number % 200 == 100:
+            (pid,) = service.wait_for(lambda: living_ingress(service), SECONDS)
+            service.kill(pid, signal.SIGTERM)
+            service.wait_for_end(pid, SECONDS)
+    assert sorted(int(row[0]) for row in seen(service, 600)) == list(range(600))
+    assert queue.messages == 0
 
 
 def test_a_reload_leaves_the_ingress_alone(

@@ -133,6 +133,16 @@ def test_a_restart_keeps_the_queue(foreign: Foreign) -> None:
     assert seen(service, 1)[0][0] == "again"
 
 
+def test_a_queue_that_procd_made_follows_the_config_over_a_restart(foreign: Foreign) -> None:
+    service, queue = foreign(message_queue_mode="0660")
+    service.configure(message_queue_mode="0600")
+    done = service.reload()
+    assert "needs a restart: message_queue_mode" in done.stdout + done.stderr
+    assert row(queue).mode == 0o660
+    service.ok("restart")
+    assert (row(queue).mode, row(queue).id) == (0o600, queue.id)
+
+
 def test_a_queue_whose_key_is_not_configured_any_more_is_removed(foreign: Foreign) -> None:
     service, queue = foreign()
     service.kill(service.master)
