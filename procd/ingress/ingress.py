@@ -187,6 +187,7 @@ class Ingress:
             return
         self._queue = queue
         self._look_again()
+        self._use(lambda found: self._answers.send(found, time.monotonic()))
 
     def _is_gone(self, number: int) -> None:
         self._queue = None

@@ -115,6 +115,18 @@ def test_php_reads_a_bare_result_under_the_configured_type(start: Callable[..., 
     assert php.evaluate(code, key(service)) == '{"n":[1,2]}'
 
 
+def test_php_that_comes_first_with_mode_0600_makes_a_queue_that_is_taken(
+    start: Callable[..., Service],
+) -> None:
+    service = start()
+    service.stop()
+    php.evaluate("msg_send(msg_get_queue((int) $argv[1], 0600), 1, 'from before');", key(service))
+    service.start()
+    assert seen(service, 1)[0][0] == "from before"
+    service.stop()
+    Queue.open(int(key(service))).remove()  # what PHP made is PHP's to remove
+
+
 def test_php_that_comes_first_makes_a_queue_that_is_refused() -> None:
     made = free_key()
     php.evaluate("msg_get_queue((int) $argv[1]);", str(made))

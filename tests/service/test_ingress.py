@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import random
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from procd.ipc import SwooleTask
+from procd.ipc import QueueEmpty, SwooleTask
 from procd.ipc.foreign import php
 from procd.ipc.foreign.codec import CODECS
 from tests.service.daemon import Service, scaled
@@ -145,6 +146,19 @@ def test_without_a_free_slot_the_queue_fills_and_nothing_is_lost(
     assert queue.messages > 0
     held.unlink()
     assert [int(row[0]) for row in seen(service, 121)[1:]] == list(range(120))
+
+
+def test_what_another_program_takes_from_the_queue_costs_no_other_message(
+    foreign: Foreign,
+) -> None:
+    service, queue = foreign()
+    stolen = set()
+    for number in range(2000):
+        queue.send(b"%d" % number, 10, timeout=SECONDS)
+        with suppress(QueueEmpty):
+            stolen.add(queue.receive(10, 0)[0].decode())
+    wanted = {str(number) for number in range(2000)}
+    service.wait_for(lambda: {row[0] for row in service.ledger("task")} | stolen == wanted, SECONDS)
 
 
 def test_kill_minus_nine_of_the_ingress_loses_nothing(foreign: Foreign) -> None:
