@@ -87,11 +87,12 @@ class Master:
 
     def _open_public(self) -> PublicQueue | None:
         note = publicqueue.note_in(self._config.state_dir)
-        if self._config.message_queue_key is None:
+        key = self._config.message_queue_key
+        if key is None:
             publicqueue.forget(note, None)
             return None
         owner = owner_of(self._config) if os.geteuid() == 0 else None
-        return PublicQueue(self._config, owner, note)
+        return PublicQueue(key, self._config, owner, note)
 
     def _open(self, files: Files, listening: Listening) -> Service:
         config = self._config

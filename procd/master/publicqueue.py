@@ -37,10 +37,9 @@ _PHP = "PHP's msg_get_queue() makes queues of mode 0666: start procd first, and 
 class PublicQueue:
     """*owner* is uid and gid of the processes, None = the master's own; *note* is the file."""
 
-    def __init__(self, config: Config, owner: tuple[int, int] | None, note: Path) -> None:
-        """Have the queue; raises StartFailed."""
-        assert config.message_queue_key is not None  # noqa: S101 - asked by whoever makes this
-        self.key = config.message_queue_key
+    def __init__(self, key: int, config: Config, owner: tuple[int, int] | None, note: Path) -> None:
+        """Have the queue of that key; raises StartFailed."""
+        self.key = key - 2**32 if key >= 2**31 else key  # as the kernel has it
         self.id = -1  # of the queue as it is now, -1 = there is none
         self.error: str | None = None
         self.group = _group_of(config)
@@ -48,6 +47,7 @@ class PublicQueue:
         self._owner = owner or (os.geteuid(), os.getegid())
         self._note = note
         self._pause = FIRST_PAUSE
+        self._was_there = False
         self.next_try = inf
         forget(note, self.key)
         try:
@@ -79,12 +79,10 @@ class PublicQueue:
                 except QueueGone:
                     continue  # removed between the two calls
                 return
-            is_new = self.id >= 0
             self._write_note(queue.id)
-            self._grant(queue)
-            self.id = queue.id
-            if is_new:
+            if self._was_there:
                 logs.warning("public queue was removed by somebody: made anew", key=label(self.key))
+            self._grant(queue)
             return
 
     def _take(self, queue: MessageQueue) -> None:
@@ -92,7 +90,6 @@ class PublicQueue:
         if _read_note(self._note) != (self.key, queue.id):
             self._check(queue, found)
         self._grant(queue)
-        self.id = queue.id
 
     def _check(self, queue: MessageQueue, found: sysvtable.QueueStat) -> None:
         ours = {os.geteuid(), self._owner[0]}
@@ -117,9 +114,8 @@ class PublicQueue:
 
     def _grant(self, queue: MessageQueue) -> None:
         # The group before the mode that lets it in.
-        with suppress(QueueDenied):  # one that `user` made is his to change, and as it should be
-            queue.give_to(self._owner[0], self._gid)
-            queue.change(mode=self._mode)
+        queue.change(gid=self._gid, uid=self._owner[0], mode=self._mode)
+        self.id, self._was_there = queue.id, True
 
     def close(self, *, keep: bool) -> int:
         """Remove it if procd made it, nothing is in it and it is not to be kept.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from procd.ipc import Queue
@@ -15,15 +16,15 @@ Foreign = Callable[..., tuple[Service, Queue]]
 
 def seen(service: Service, count: int) -> list[Any]:
     """What the first *count* tasks brought: [data, its type, task worker's id, source]."""
+    found: list[Any] = []
 
-    def whole() -> list[Any]:
-        try:
-            return service.ledger("task")
-        except ValueError:
-            return []  # of a long line the first half is there
+    def is_enough() -> bool:
+        with suppress(ValueError):  # of a long line only the first half is there
+            found[:] = service.ledger("task")
+        return len(found) >= count
 
-    eventually(lambda: len(whole()) >= count, SECONDS)
-    return whole()
+    eventually(is_enough, SECONDS)
+    return found
 
 
 def page(service: Service) -> dict[str, Any]:

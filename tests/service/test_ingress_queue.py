@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from procd.ipc import Queue
+from procd.ipc.foreign.swoole import Flag, TaskMessage, TmpFile, build
 from procd.linux import sysvtable
 from procd.linux.sysv import MessageQueue
 from tests.kernel.forked import NOBODY, Say, forked, needs_root
 from tests.kernel.queues import free_key
 from tests.service.conftest import Serve
 from tests.service.daemon import eventually
-from tests.service.ingress import SECONDS, Foreign, page, seen
+from tests.service.ingress import SECONDS, Foreign, page, rejected, seen
 
 GROUP = 54321
 
@@ -31,6 +32,39 @@ def send_as(uid: int, group: int, key: int, text: str) -> str:
 
     with forked(send) as child:
         return child.line()
+
+
+@needs_root
+def test_a_member_of_the_group_hands_in_a_file(make: Serve) -> None:
+    key = free_key()
+    service = make("foreign.py", message_queue_key=key)
+    folder = service.root / "spool"
+    folder.mkdir()
+    service.root.chmod(0o755)
+    os.chown(folder, 0, GROUP)
+    folder.chmod(0o2770)
+    service.configure(
+        message_queue_mode="0620", message_queue_group=str(GROUP), task_tmpdir=str(folder)
+    )
+    service.start()
+
+    def hand_in(_: Say) -> str:
+        os.setgroups([])
+        os.setgid(GROUP)
+        os.setuid(NOBODY)
+        for mode in (0o600, 0o640):
+            path = folder / f"{mode:o}"
+            path.write_bytes(b"x" * 20_000)
+            path.chmod(mode)
+            file = TmpFile(bytes(path), 20_000)
+            Queue.open(key, "w").send(build(TaskMessage(1, file, Flag.TMPFILE), 12), 1, 0)
+        return "sent"
+
+    with forked(hand_in) as child:
+        assert child.line() == "sent"
+    assert seen(service, 1)[0][0] == "x" * 20_000
+    assert rejected(service, 1) == {"file": 1}
+    assert [path.name for path in folder.iterdir()] == ["600"]
 
 
 def row(queue: Queue) -> sysvtable.QueueStat:
@@ -194,10 +228,12 @@ def test_a_queue_that_another_program_makes_in_its_place_is_refused_until_it_is_
     assert service.log().count("public queue not taken") == 1
 
 
-def test_queue_ls_names_the_service_and_rm_spares_its_queue(foreign: Foreign) -> None:
-    service, queue = foreign()
-    assert str(service.config_path) in service.ok("queue", "stat", str(queue.key)).stdout
-    done = service.run("queue", "rm", str(queue.key))
+@pytest.mark.parametrize("key", [1963150487, 0xFEDCBA98])
+def test_queue_ls_names_the_service_and_rm_spares_its_queue(serve: Serve, key: int) -> None:
+    service = serve("foreign.py", message_queue_key=key)
+    queue = Queue.open(key)
+    assert str(service.config_path) in service.ok("queue", "stat", str(key)).stdout
+    done = service.run("queue", "rm", str(key))
     assert (done.returncode, "public queue" in done.stderr) == (1, True), done.stderr
     queue.send(b"there", 1)
     assert seen(service, 1)[0][0] == "there"
