@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         TaskError,
         TaskFailed,
         TaskQueueFull,
+        TaskRejected,
         TaskTimeout,
     )
     from procd.tasks.ref import TaskRef
@@ -38,6 +39,7 @@ __all__ = [
     "TaskFailed",
     "TaskQueueFull",
     "TaskRef",
+    "TaskRejected",
     "TaskTimeout",
     "task",
 ]

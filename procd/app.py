@@ -74,7 +74,10 @@ class Task(Protocol):
     attempt: int  # 1 = the first
 
     def finish(self, result: object) -> None:
-        """Send the result now; the first one counts. Raises TypeError, MessageTooBig."""
+        """Send the result now; the first one counts.
+
+        Raises TypeError, MessageTooBig, TaskRejected.
+        """
 
 
 class Host(Protocol):
@@ -178,7 +181,7 @@ class Server:
     def task(self, data: object, dst_worker_id: int | None = None) -> TaskRef:
         """Hand *data* to a task worker (to one, by its worker id); returns at once.
 
-        Raises TaskQueueFull, MessageTooBig, TypeError, NoSuchWorker.
+        Raises TaskQueueFull, TaskRejected, MessageTooBig, TypeError, NoSuchWorker.
         """
         self._need("task", "task")
         return self._process.task(wire.pack(data), dst_worker_id)
@@ -186,7 +189,8 @@ class Server:
     def task_wait(self, data: object, timeout: float | None = None) -> Awaitable[object]:
         """Wait for room as well as for the result.
 
-        Raises TaskTimeout after *timeout* seconds, TaskFailed, MessageTooBig, TypeError.
+        Raises TaskTimeout after *timeout* seconds, TaskFailed, TaskRejected, MessageTooBig,
+        TypeError.
         """
         self._need("task", "task_wait")
         return self._process.task_wait(wire.pack(data), timeout)

@@ -50,6 +50,10 @@ class TaskQueueFull(TaskError):
     """No slot is free for another task: answer "busy", or wait with task_wait."""
 
 
+class TaskRejected(TaskError):
+    """What is too large for a slot could not be stored in a file; the text names file and cure."""
+
+
 class TaskFailed(TaskError):
     """The task's handler raised, or its process died too often; the text tells which.
 

@@ -132,7 +132,7 @@ class Config:
     task_slots: int = field(metadata=_key(Kind.COUNT, 32768, span=(64, 1024 * K)))
     # The header's words are torn if they straddle a cache line: slots begin on one.
     task_slot_bytes: int = field(metadata=_key(Kind.BYTES, "1K", span=(256, 64 * K), step=64))
-    task_max_bytes: int = field(metadata=_key(Kind.BYTES, "64M", span=(K, 4 * G)))
+    task_max_bytes: int = field(metadata=_key(Kind.BYTES, "64M", span=(K, 2 * G)))
     task_max_attempts: int = field(metadata=_key(Kind.COUNT, 3, span=(1, 60)))
     task_timeout: float | None = field(metadata=_key(Kind.SECONDS, None, null=True))
     orphan_results: str = field(metadata=_key(Kind.CHOICE, "count", "count", "deliver"))

@@ -24,6 +24,7 @@ import time
 from procd.ipc import layout as lay
 from procd.ipc import words
 from procd.ipc.layout import Layout, Meta
+from procd.ipc.spool import RESULT, TASK, Spool
 from procd.ipc.words import SlotState
 from procd.linux import recordlock
 
@@ -37,9 +38,10 @@ class Arena:
     *row* and *incarnation* name the process; claim() and lease() act in that name.
     """
 
-    def __init__(self, fd: int, layout: Layout) -> None:
+    def __init__(self, fd: int, layout: Layout, spool: Spool) -> None:
         self.fd = fd
         self.layout = layout
+        self.spool = spool
         self.row = 0
         self.incarnation = 0
         self.map = mmap.mmap(fd, layout.size)
@@ -91,21 +93,21 @@ class Arena:
     ) -> int:
         """Write a task into a free slot of an own chunk; return its token.
 
-        From the last store on the task is accepted: it will run.
+        From the last store on the task is accepted: it will run. Raises what Spool.write does.
         """
         at = self.layout.body_at(slot)
-        start = at + lay.META_BYTES
-        self.map[start : start + len(payload)] = payload
+        epoch = words.epoch_of(self.word(slot)) + 1
+        token = words.token(slot, epoch)
+        self._put(token, TASK, at + lay.META_BYTES, payload)
         lay.META.pack_into(
             self.map,
             at,
             *(self.row, self.incarnation, worker_id, dst, flags, priority, len(payload)),
             time.time(),
         )
-        epoch = words.epoch_of(self.word(slot)) + 1
         state = SlotState.QUEUED if dst < 0 else SlotState.ADDRESSED
         self._set_word(slot, words.pack(state, 0, 0, epoch))
-        return words.token(slot, epoch)
+        return token
 
     def is_done(self, token: int) -> bool:
         return self._is(token, SlotState.DONE)
@@ -121,14 +123,16 @@ class Arena:
     def result(self, token: int) -> tuple[bytes, bool]:
         """Return the result of a done task, and whether it failed. Raises Damaged."""
         at = self.layout.body_at(words.slot_of(token))
-        size, failed = lay.result_of(self._words[(at + lay.RESULT_AT) // 8], self.layout)
+        size, failed = lay.result_of(self._words[(at + lay.RESULT_AT) // 8])
         start = at + lay.META_BYTES + self.layout.slot_bytes
-        return self.map[start : start + size], failed
+        return self._get(token, RESULT, start, size), failed
 
     def free(self, token: int) -> None:
         """Give a done slot of an own chunk free."""
-        epoch = words.token_epoch(token)
-        self._set_word(words.slot_of(token), words.pack(SlotState.FREE, 0, 0, epoch))
+        slot, epoch = words.slot_of(token), words.token_epoch(token)
+        if self.layout.is_spooled(self.map, self.layout.body_at(slot)):
+            self.spool.remove(token)
+        self._set_word(slot, words.pack(SlotState.FREE, 0, 0, epoch))
 
     # Task worker
 
@@ -137,7 +141,7 @@ class Arena:
 
         None when the token is old, doubled, or names nothing: it can be dropped, for the
         arena knows better. The winner holds the record lock until finish().
-        Raises Damaged if the slot's lengths cannot be.
+        Raises Damaged if its file is gone or of another length.
         """
         slot, epoch = words.slot_of(token), words.token_epoch(token)
         if slot >= self.layout.slots or not recordlock.try_lock(self.fd, slot):
@@ -151,19 +155,18 @@ class Arena:
         attempt = words.unpack(word).attempt
         self._set_word(slot, words.pack(SlotState.RUNNING, attempt, self.row, epoch))
         at = self.layout.body_at(slot)
-        meta = self._meta(at)
-        start = at + lay.META_BYTES
-        return attempt, meta, self.map[start : start + meta.payload_bytes]
+        meta = Meta.unpack(self.map[at : at + lay.META_BYTES])
+        return attempt, meta, self._get(token, TASK, at + lay.META_BYTES, meta.payload_bytes)
 
     def finish(self, token: int, result: bytes, *, failed: bool) -> None:
         """Publish the result and let go; this process never touches the slot again.
 
-        DONE stands before anybody is told: a late DONE would land in a reused slot.
+        DONE stands before anybody is told: a late DONE would land in a reused slot. Raises what
+        Spool.write does, and the task still runs then.
         """
         slot = words.slot_of(token)
         at = self.layout.body_at(slot)
-        start = at + lay.META_BYTES + self.layout.slot_bytes
-        self.map[start : start + len(result)] = result
+        self._put(token, RESULT, at + lay.META_BYTES + self.layout.slot_bytes, result)
         self._words[(at + lay.RESULT_AT) // 8] = lay.result_word(len(result), failed=failed)
         word = words.unpack(self.word(slot))
         self._set_word(slot, words.pack(SlotState.DONE, word.attempt, self.row, word.epoch))
@@ -174,5 +177,15 @@ class Arena:
         chunk = words.slot_of(token) // self.layout.chunk_slots
         return lay.owner_of(self._words[self.layout.chunk_at(chunk) // 8])
 
-    def _meta(self, at: int) -> Meta:
-        return Meta.unpack(self.map[at : at + lay.META_BYTES], self.layout)
+    # What is too large for a slot goes to the spool; nobody above here knows.
+
+    def _put(self, token: int, kind: str, start: int, data: bytes) -> None:
+        if len(data) > self.layout.slot_bytes:
+            self.spool.write(token, kind, data)
+        else:
+            self.map[start : start + len(data)] = data
+
+    def _get(self, token: int, kind: str, start: int, size: int) -> bytes:
+        if size > self.layout.slot_bytes:
+            return self.spool.read(token, kind, size)
+        return self.map[start : start + size]

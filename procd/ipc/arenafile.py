@@ -20,9 +20,11 @@ from procd.errors import StartFailed
 from procd.ipc import layout as lay
 from procd.ipc import words
 from procd.ipc.layout import Damaged, Layout, Meta
+from procd.ipc.spool import Spool
 from procd.ipc.words import SlotState, Writer
 from procd.linux import recordlock
 
+SPOOL = "spool"  # the folder, beside the arena
 LOCK_TRIES = 100  # the master waits for nobody
 _LIVE = (SlotState.QUEUED, SlotState.ADDRESSED, SlotState.RUNNING)
 
@@ -42,17 +44,18 @@ class Slot(NamedTuple):
 
 
 class ArenaFile:
-    """One arena, opened for the master's life. Made by create() or adopt()."""
+    """One arena, and the spool beside it, for the master's life. Made by create() or adopt()."""
 
-    def __init__(self, path: Path, fd: int, layout: Layout) -> None:
+    def __init__(self, path: Path, fd: int, layout: Layout, spool: Spool) -> None:
         self.path = path
         self.fd = fd
         self.layout = layout
+        self.spool = spool
 
     @classmethod
     def create(cls, path: Path, layout: Layout) -> ArenaFile:
         """Make an empty arena; raises StartFailed (full disk, no permission) leaving none."""
-        fd = -1
+        fd, spool = -1, Spool(path.with_name(SPOOL))
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             # A hole in a sparse file on a full disk would be SIGBUS for who touches it.
@@ -61,6 +64,7 @@ class ArenaFile:
             os.pwrite(fd, (array("Q", [free]) * layout.slots).tobytes(), layout.words_at)
             os.pwrite(fd, layout.header(), 0)  # last: a half-made arena is no arena
         except OSError as error:
+            spool.close()
             if fd >= 0:
                 os.close(fd)
                 path.unlink()
@@ -69,7 +73,7 @@ class ArenaFile:
                 f"cannot make the task arena {path}: {error.strerror}"
                 + (cure if error.errno in (errno.ENOSPC, errno.EDQUOT) else "")
             ) from None
-        return cls(path, fd, layout)
+        return cls(path, fd, layout, spool)
 
     @classmethod
     def adopt(cls, path: Path) -> ArenaFile | None:
@@ -88,22 +92,16 @@ class ArenaFile:
         try:
             _check_kind(fd)
             layout = Layout.read(os.pread(fd, lay.PAGE, 0), os.fstat(fd).st_size)
-            arena = cls(path, fd, layout)
-            arena._check_states()
-        except Damaged:
+            _check_states(array("Q", os.pread(fd, layout.slots * 8, layout.words_at)))
+            return cls(path, fd, layout, Spool(path.with_name(SPOOL)))
+        except (Damaged, StartFailed):
             os.close(fd)
             raise
-        return arena
 
     # Looking
 
     def _words(self, first: int, count: int) -> array[int]:
         return array("Q", os.pread(self.fd, count * 8, self.layout.word_at(first)))
-
-    def _check_states(self) -> None:
-        for word in self._words(0, self.layout.slots):
-            if word & words.STATE_MASK > SlotState.DONE:
-                raise Damaged("a slot is in a state that does not exist")
 
     def owners(self) -> array[int]:
         """Return the chunk table."""
@@ -161,14 +159,25 @@ class ArenaFile:
     def last_epoch(self) -> int:
         return max(self._words(0, self.layout.slots)) >> 64 - words.EPOCH_BITS
 
-    def meta(self, number: int) -> Meta:
-        """Raises Damaged."""
-        body = os.pread(self.fd, lay.META_BYTES, self.layout.body_at(number))
-        return Meta.unpack(body, self.layout)
+    def needs(self, token: int) -> bool:
+        """Tell whether a token is that of a slot in use: then its files must stay."""
+        number = words.slot_of(token)
+        if number >= self.layout.slots:
+            return False
+        slot = self.slot(number)
+        return slot.token == token and slot.state is not SlotState.FREE
 
-    def payload(self, number: int, meta: Meta) -> bytes:
+    def _meta(self, number: int) -> bytes:
+        return os.pread(self.fd, lay.META_BYTES, self.layout.body_at(number))
+
+    def meta(self, number: int) -> Meta:
+        return Meta.unpack(self._meta(number))
+
+    def payload(self, number: int) -> bytes:
+        """Return as much of a payload as stands in the slot: nothing if it is in the spool."""
+        size = self.meta(number).payload_bytes
         at = self.layout.body_at(number) + lay.META_BYTES
-        return os.pread(self.fd, meta.payload_bytes, at)
+        return os.pread(self.fd, size, at) if size <= self.layout.slot_bytes else b""
 
     # Changing
 
@@ -231,7 +240,10 @@ class ArenaFile:
         for number, word in enumerate(self._words(chunk * size, size), chunk * size):
             state = word & words.STATE_MASK
             if state == SlotState.DONE:
-                self.move(Slot(number, *words.unpack(word)), SlotState.FREE)
+                slot = Slot(number, *words.unpack(word))
+                if self.layout.is_spooled(self._meta(number)):
+                    self.spool.remove(slot.token)
+                self.move(slot, SlotState.FREE)
                 done += 1
             else:
                 left = left or state != SlotState.FREE
@@ -239,12 +251,18 @@ class ArenaFile:
         return done, left
 
     def close(self) -> None:
+        self.spool.close()
         os.close(self.fd)
 
 
 def _check_kind(fd: int) -> None:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         raise Damaged("it is no regular file")
+
+
+def _check_states(table: array[int]) -> None:
+    if any(word & words.STATE_MASK > SlotState.DONE for word in table):
+        raise Damaged("a slot is in a state that does not exist")
 
 
 def live(slots: Iterator[Slot]) -> list[Slot]:

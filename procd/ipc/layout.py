@@ -7,6 +7,8 @@ arenafile (the master's pread and pwrite).
     4096   chunk table: one owner word a chunk
     ...    slot words, 8 bytes each, together so that a scan is one read
     ...    bodies: 64 bytes of meta, payload area, result area
+
+A payload or result longer than its area stands in a file instead (ipc.spool).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from mmap import mmap
 from typing import NamedTuple
 
 from procd.ipc import words
@@ -28,6 +31,7 @@ _HEADER = struct.Struct("<8sIIIIQ")  # magic, version, slots, slot_bytes, chunk_
 _CRC = struct.Struct("<I")
 META = struct.Struct("<IIiiIIId")
 RESULT_AT = 56  # within the meta's bytes: one word, result bytes << 1 | failed
+_LENGTHS = struct.Struct("<24xI28xQ")  # the payload's, and that word
 
 NOBODY = 0
 ORPHAN = 1  # the owner died with tasks in it: the master sweeps it
@@ -73,6 +77,11 @@ class Layout:
     @property
     def size(self) -> int:
         return self.bodies_at + self.slots * self.body_bytes
+
+    def is_spooled(self, body: bytes | mmap, at: int = 0) -> bool:
+        """Tell, by the meta at *at*, whether a payload or result was too large for its slot."""
+        payload_bytes, result = _LENGTHS.unpack_from(body, at)
+        return bool(max(payload_bytes, result >> 1) > self.slot_bytes)
 
     def chunk_at(self, chunk: int) -> int:
         return PAGE + chunk * 8
@@ -147,12 +156,8 @@ class Meta(NamedTuple):
         return META.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes | memoryview, layout: Layout) -> Meta:
-        """Raises Damaged where a length cannot be."""
-        meta = cls(*META.unpack_from(data))
-        if meta.payload_bytes > layout.slot_bytes:
-            raise Damaged(f"a payload of {meta.payload_bytes} bytes in a slot")
-        return meta
+    def unpack(cls, data: bytes) -> Meta:
+        return cls(*META.unpack_from(data))
 
 
 def result_word(result_bytes: int, *, failed: bool) -> int:
@@ -160,8 +165,6 @@ def result_word(result_bytes: int, *, failed: bool) -> int:
     return result_bytes << 1 | failed
 
 
-def result_of(word: int, layout: Layout) -> tuple[int, bool]:
-    """Return a result's length and whether it is a failure; raises Damaged."""
-    if word >> 1 > layout.slot_bytes:
-        raise Damaged(f"a result of {word >> 1} bytes in a slot")
+def result_of(word: int) -> tuple[int, bool]:
+    """Return a result's length and whether it is a failure."""
     return word >> 1, bool(word & 1)

@@ -19,6 +19,7 @@ from pathlib import Path
 from procd import logs
 from procd.config.schema import Config
 from procd.errors import AlreadyRunning, ProcdError, StartFailed
+from procd.ipc import arenafile
 from procd.linux import process
 from procd.master import pidfile
 from procd.master.lease import Lease
@@ -35,6 +36,7 @@ class Files:
         self.control_path = config.run_dir / "control.sock"
         self.arena_path = config.state_dir / "arena"
         self.ids_path = config.state_dir / "ids"
+        self._spool_path = config.state_dir / arenafile.SPOOL
         self.lease = Lease(config.state_dir / "lease")
         self._pid_file = MasterPidFile(config.master_pid_file)
         self._pids: list[int] | None = None
@@ -121,6 +123,8 @@ class Files:
         """Remove all of it. Folders that were there before stay, and so does what is kept."""
         if self._owns_ipc:
             shutil.rmtree(self.ipc_dir, ignore_errors=True)
+            with suppress(OSError):
+                os.rmdir(self._spool_path)  # unless data of kept tasks is in it
         if self._pids is not None:
             with suppress(OSError, ProcdError):
                 pidfile.remove(self.config.worker_pid_file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from procd import logs
@@ -24,6 +25,7 @@ def open_arena(path: Path, ids_file: Path, slots: int, slot_bytes: int, now_ms: 
     except Damaged as damaged:
         aside = set_aside(path)
         logs.error("task arena set aside", file=aside, why=damaged)
+        _set_spool_aside(path.with_name(arenafile.SPOOL))
         arena = None
     wanted = Layout.of(slots, slot_bytes, floor)
     if arena is not None:
@@ -38,6 +40,13 @@ def open_arena(path: Path, ids_file: Path, slots: int, slot_bytes: int, now_ms: 
         arena.close()
         os.unlink(path)
     return ArenaFile.create(path, wanted)
+
+
+def _set_spool_aside(path: Path) -> None:
+    """Keep its files with the arena that tells of them."""
+    with suppress(OSError):
+        if os.listdir(path):
+            logs.error("task spool set aside", folder=set_aside(path))
 
 
 def _read_floor(path: Path) -> int:

@@ -90,13 +90,18 @@ class Master:
             int(time.time() * 1000),
         )
         post = Post(files.ipc_dir)
-        tokens = TokenQueue(files.lease, owner_of(config) if os.geteuid() == 0 else None)
+        arena.spool.max_bytes = config.task_max_bytes
+        owner = owner_of(config) if os.geteuid() == 0 else None
+        if owner is not None:
+            arena.spool.give_to(*owner)
+        tokens = TokenQueue(files.lease, owner)
         recovery = Recovery(arena, tokens, scoreboard, post, config.task_max_attempts)
         origin = Origin(
             os.getpid(),
             files.ipc_dir,
             arena.fd,
             arena.layout,
+            arena.spool,
             tokens.key,
             recovery.doorbell,
             scoreboard,

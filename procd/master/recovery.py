@@ -3,7 +3,8 @@
 The arena is the truth. A death leaves, at most: a task that was running (once more, or it
 has used up its attempts), a token that somebody had in hand (sent again; a doubled one is
 harmless), a ring that woke the dead (rung again), results that nobody reads (freed), and
-chunks without an owner (swept until their tasks are through).
+chunks without an owner (swept until their tasks are through), and files in the spool that no
+slot tells of (removed).
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from procd.ipc import arenafile, inbox, layout, wire, words
 from procd.ipc.arenafile import ArenaFile, Slot
 from procd.ipc.doorbell import Doorbell
 from procd.ipc.inbox import Gone, Post
-from procd.ipc.layout import Damaged
 from procd.ipc.scoreboard import TAKING, Cell, Role, Scoreboard, Seat
+from procd.ipc.spool import RESULT
 from procd.ipc.words import SlotState
 from procd.linux.sysv import QueueError, QueueFull
 from procd.master import inheritance
@@ -83,15 +84,24 @@ class Recovery:
                 continue
             for slot in arenafile.live(self.arena.chunk(chunk)):
                 if slot.state is SlotState.RUNNING:
-                    self.arena.move(slot, SlotState.QUEUED, _next(slot))
+                    self._run_again(slot)
                 elif slot.state is SlotState.ADDRESSED:
                     self.arena.move(slot, SlotState.QUEUED, slot.attempt)
                 self._tokens[slot.token] = None
                 count += 1
             self.arena.sweep(chunk)
+        strange = self.arena.spool.sweep(self.arena.needs)
+        if strange:
+            folder = self.arena.spool.path
+            logs.warning("not procd's, left alone", folder=folder, names=strange[:5])
         self.retry(now)
         self._schedule_sweep(now)
         return count
+
+    def _run_again(self, slot: Slot) -> None:
+        """Queue what was running, when no process is left."""
+        self.arena.spool.remove(slot.token, RESULT)
+        self.arena.move(slot, SlotState.QUEUED, _next(slot))
 
     # A death
 
@@ -130,6 +140,7 @@ class Recovery:
         elif slot.state is SlotState.DONE:
             self._tell(slot)
         elif slot.state is SlotState.RUNNING and slot.row == row:
+            self.arena.spool.remove(slot.token, RESULT)  # perhaps half of one
             if blame and slot.attempt + 1 >= self.max_attempts:
                 self._give_up(slot, how)
                 return
@@ -143,11 +154,10 @@ class Recovery:
     def _give_up(self, slot: Slot, how: str) -> None:
         self.totals.dead += 1
         text = f"given up after {slot.attempt + 1} attempts (task_max_attempts), the last: {how}"
-        data = b""
-        with suppress(Damaged):
-            data = self.arena.payload(slot.number, self.arena.meta(slot.number))
+        data = self.arena.payload(slot.number)
         self.arena.fail(slot, wire.pack([text[: self.arena.layout.slot_bytes // 4], ""]))
-        logs.error("task dead", id=slot.token, why=text, data=repr(_value(data))[:500])
+        shown = repr(_value(data))[:500] if data else "too large to show"
+        logs.error("task dead", id=slot.token, why=text, data=shown)
         self._tell(slot)
 
     def _tell(self, slot: Slot) -> None:
@@ -162,9 +172,12 @@ class Recovery:
                 self._post.send(row, incarnation, datagram)
 
     def _orphan(self, owner: int) -> None:
-        mine = [chunk for chunk, word in enumerate(self.arena.owners()) if word == owner]
+        mine = {chunk for chunk, word in enumerate(self.arena.owners()) if word == owner}
         if not mine:
             return
+        # While they are nobody else's: what it stored and did not come to tell of.
+        size, needs = self.arena.layout.chunk_slots, self.arena.needs
+        self.arena.spool.sweep(lambda t: words.slot_of(t) // size not in mine or needs(t))
         # What it had no room to send is known to nobody else.
         self._queue_again()
         for chunk in mine:
@@ -223,19 +236,14 @@ class Recovery:
         return True
 
     def _priority(self, token: int) -> int:
-        with suppress(Damaged):
-            priority = self.arena.meta(words.slot_of(token)).priority
-            if priority in PRIORITIES:
-                return priority
-        return PRIORITIES[-1]
+        priority = self.arena.meta(words.slot_of(token)).priority
+        return priority if priority in PRIORITIES else PRIORITIES[-1]
 
     def _address(self, slot: Slot) -> bool:
         if self.arena.slot(slot.number) != slot:
             return True
-        number = words.MAX_ROWS  # of no seat: a damaged one goes to any, who says so
-        with suppress(Damaged):
-            number = self.arena.meta(slot.number).dst_worker_id
-        if number >= self._scoreboard.counts()[1]:
+        number = self.arena.meta(slot.number).dst_worker_id
+        if not 0 <= number < self._scoreboard.counts()[1]:  # of no seat, or damaged: to any
             if self.arena.unaddress(slot):
                 self._tokens[slot.token] = None
             return True
@@ -279,13 +287,14 @@ class Recovery:
         """
         for slot in list(self.arena.in_use()):
             if slot.state is SlotState.RUNNING:
-                self.arena.move(slot, SlotState.QUEUED, _next(slot))
+                self._run_again(slot)
         for chunk in range(self.arena.layout.chunks):
             if discard:
                 for slot in arenafile.live(self.arena.chunk(chunk)):
                     self.arena.move(slot, SlotState.FREE)
             self.arena.sweep(chunk)
         kept, _ = self.arena.count()
+        self.arena.spool.sweep(self.arena.needs)
         inheritance.write_floor(ids_file, self.arena.last_epoch() + 1)
         self._token_queue.remove()
         if not kept:

@@ -157,7 +157,7 @@ def _log(packets: list[Packet]) -> None:
 
 def _shared(origin: Origin) -> Shared:
     return Shared(
-        Arena(origin.arena_fd, origin.layout),
+        Arena(origin.arena_fd, origin.layout, origin.spool),
         Tokens(origin.queue_key),
         origin.doorbell,
         Post(origin.ipc_dir),

@@ -13,6 +13,7 @@ from procd.ipc.channel import Channel
 from procd.ipc.doorbell import Doorbell
 from procd.ipc.layout import Layout
 from procd.ipc.scoreboard import Role, Scoreboard
+from procd.ipc.spool import Spool
 from procd.tasks.dispatcher import Shared
 
 
@@ -32,6 +33,7 @@ class Origin:
     ipc_dir: Path  # run_dir/ipc: inboxes and the code cache
     arena_fd: int
     layout: Layout
+    spool: Spool
     queue_key: int
     doorbell: Doorbell
     scoreboard: Scoreboard
@@ -39,7 +41,7 @@ class Origin:
 
     @property
     def fds(self) -> set[int]:
-        return {self.arena_fd, self.doorbell.fd, self.lease_fd}
+        return {self.arena_fd, self.spool.fd, self.doorbell.fd, self.lease_fd}
 
     @property
     def code_dir(self) -> Path:

@@ -15,12 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from procd.errors import InboxFull, MessageTooBig, TaskFailed, TaskQueueFull
+from procd.errors import InboxFull, ProcdError, TaskFailed, TaskQueueFull
 from procd.ipc import inbox, layout, wire, words
 from procd.ipc.arena import Arena
 from procd.ipc.doorbell import Doorbell
 from procd.ipc.inbox import Gone, Post
 from procd.ipc.scoreboard import Cell, Role, Scoreboard
+from procd.ipc.spool import TASK
+from procd.tasks import failure
 from procd.tasks.ref import TaskRef
 from procd.tasks.tokens import Tokens
 
@@ -73,18 +75,21 @@ class Dispatcher:
     ) -> TaskRef:
         """Accept a task: when this returns, it will run.
 
-        Raises TaskQueueFull when no slot is free, MessageTooBig for a payload that is
-        larger than one.
+        Raises TaskQueueFull when no slot is free, MessageTooBig for a payload over
+        task_max_bytes, TaskRejected when one that needs a file cannot be stored.
         """
         arena = self.shared.arena
         if len(payload) > arena.layout.slot_bytes:
-            raise MessageTooBig(
-                f"a task of {len(payload)} bytes; a slot takes {arena.layout.slot_bytes} "
-                "(task_slot_bytes): leave the data in a file and send its path"
-            )
+            arena.spool.check(len(payload), TASK)  # no slot would ever do
         slot = self._take_slot()
         me = self.shared.scoreboard.worker_id(self.me.role, self.me.number)
-        token = arena.accept(slot, payload, worker_id=me, dst=seat, flags=flags, priority=priority)
+        to = {"worker_id": me, "dst": seat, "flags": flags, "priority": priority}
+        try:
+            token = arena.accept(slot, payload, **to)
+        except ProcdError:
+            self._give_slot(slot)
+            self.cells[Cell.REFUSED] += 1
+            raise
         ref = self.pending[token] = TaskRef(token)
         self.cells[Cell.ACCEPTED] += 1
         if seat >= 0:
@@ -184,13 +189,6 @@ class Dispatcher:
                 self.take_hint(token)
 
     def _deliver(self, ref: TaskRef, packed: bytes, *, failed: bool) -> None:
-        error = None
-        try:
-            value = wire.unpack(packed)
-        except wire.Undecodable as undecodable:
-            value, failed = [f"its result is damaged: {undecodable}"], True
-        if failed:
-            parts = [str(part) for part in value] if isinstance(value, list) else [str(value)]
-            value, error = None, TaskFailed(*parts[:2])
+        value, error = failure.outcome(packed, failed=failed)
         ref.resolve(value, error)
         self.on_result(ref, value, error)

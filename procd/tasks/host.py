@@ -15,7 +15,7 @@ from typing import Any
 
 from procd import logs
 from procd.app import Handler
-from procd.errors import MessageTooBig, NoSuchWorker, TaskFailed, TaskQueueFull, TaskTimeout
+from procd.errors import NoSuchWorker, TaskFailed, TaskQueueFull, TaskTimeout
 from procd.ipc import inbox, wire
 from procd.ipc.channel import Closed, Packet
 from procd.ipc.inbox import Addressed, Gone, Hint, Inbox, Message
@@ -53,6 +53,7 @@ class ProcessHost:
         self.generation, self.row = context.generation, context.row
         self.is_task_worker = context.role is Role.TASK
         self.cells = context.shared.scoreboard.row(context.row)
+        context.shared.arena.spool.max_bytes = context.config.task_max_bytes
         self.handlers = context.server.handlers
         self.inbox = Inbox(context.origin.ipc_dir, context.row, context.incarnation)
         self.dispatcher = Dispatcher(
@@ -287,14 +288,3 @@ def with_jitter(count: int) -> int:
     0 = never.
     """
     return count + random.randrange(max(1, count // 10)) if count else 0  # noqa: S311
-
-
-def result_of(value: object, limit: int) -> bytes:
-    """Return a result as it stands in a slot; raises TypeError, MessageTooBig."""
-    packed = wire.pack(value)
-    if len(packed) > limit:
-        raise MessageTooBig(
-            f"a result of {len(packed)} bytes; a slot takes {limit} (task_slot_bytes): leave it "
-            "in a file and return its path"
-        )
-    return packed

@@ -45,8 +45,8 @@ class NamedTask(Generic[P, R_co]):
     def send(self, *args: P.args, **kwargs: P.kwargs) -> TaskRef:
         """Hand a call over to any free task worker; returns at once.
 
-        Raises TaskQueueFull, MessageTooBig, TypeError for arguments that cannot travel,
-        NotInService outside of a procd process.
+        Raises TaskQueueFull, TaskRejected, MessageTooBig, TypeError for arguments that cannot
+        travel, NotInService outside of a procd process.
         """
         payload = wire.pack([self.name, list(args), dict(kwargs)])
         return here().dispatch(payload, flags=layout.NAMED)

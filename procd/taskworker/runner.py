@@ -18,13 +18,13 @@ from typing import Any, Literal
 
 from procd import logs
 from procd.app import Server
-from procd.errors import InboxFull, MessageTooBig
+from procd.errors import InboxFull, MessageTooBig, TaskRejected
 from procd.ipc import inbox, layout, wire
 from procd.ipc.inbox import Gone
 from procd.ipc.layout import Damaged, Meta
 from procd.ipc.scoreboard import Cell
+from procd.tasks import failure
 from procd.tasks.dispatcher import Shared
-from procd.tasks.host import result_of
 from procd.tasks.registry import TASKS
 
 CURRENT, DONE, FAILED = Cell.CURRENT, Cell.DONE, Cell.FAILED
@@ -34,19 +34,19 @@ class RunningTask:
     """See procd.Task for what an app may use."""
 
     __slots__ = (
-        "_meta",
         "_runner",
         "attempt",
         "data",
         "id",
         "is_finished",
+        "meta",
         "name",
         "src_worker_id",
     )
 
     def __init__(self, runner: Runner, token: int, meta: Meta, attempt: int) -> None:
         self._runner = runner
-        self._meta = meta
+        self.meta = meta
         self.id = token
         self.attempt = attempt + 1
         self.src_worker_id = meta.src_worker_id
@@ -59,15 +59,12 @@ class RunningTask:
 
     def finish(self, result: object) -> None:
         if not self.is_finished:
-            packed = result_of(result, self._runner.limit)
-            self.is_finished = True
-            self._runner.publish(self.id, self._meta, packed, failed=False)
+            self._runner.publish(self, wire.pack(result), failed=False)
 
     def fail(self, text: str, trace: str = "") -> None:
         if not self.is_finished:
-            self.is_finished = True
-            packed = _failure(text, trace, self._runner.limit)
-            if not self._runner.publish(self.id, self._meta, packed, failed=True):
+            packed = failure.pack(text, trace, self._runner.limit)
+            if not self._runner.publish(self, packed, failed=True):
                 logs.log.error("task failed id=%d, its dispatcher is gone: %s", self.id, trace)
 
 
@@ -78,7 +75,7 @@ class Runner:
         self._shared = shared
         self._server = server
         self._cells = cells
-        self.limit = shared.arena.layout.slot_bytes
+        self.limit = shared.arena.layout.slot_bytes  # of a failure
 
     def run(self, token: int) -> Coroutine[Any, Any, None] | Literal[False] | None:
         """Claim and run a task; return a coroutine to be awaited if its handler is async.
@@ -91,8 +88,8 @@ class Runner:
         except Damaged as damaged:
             # Claimed, but not readable: its dispatcher is told by the chunk's owner.
             logs.error("task damaged", id=token, why=damaged)
-            failure = _failure(f"its slot is damaged: {damaged}", "", self.limit)
-            self._shared.arena.finish(token, failure, failed=True)
+            packed = failure.pack(f"its data is damaged: {damaged}", "", self.limit)
+            self._shared.arena.finish(token, packed, failed=True)
             self._cells[FAILED] += 1
             tell(self._shared, *self._shared.arena.dispatcher(token), token)
             self._cells[CURRENT] = 0
@@ -104,6 +101,7 @@ class Runner:
         task = RunningTask(self, token, meta, attempt)
         try:
             call = self._prepare(task, payload, meta)
+            del claimed, payload  # may be large, and the handler has what was in it
             outcome = outside_of_loop(call)
         except BaseException as error:  # noqa: BLE001 - the app's; costs this task only
             self._failed(task, error)
@@ -143,7 +141,7 @@ class Runner:
     def _finish(self, task: RunningTask, result: object) -> None:
         try:
             task.finish(result)
-        except (TypeError, MessageTooBig) as error:
+        except (TypeError, MessageTooBig, TaskRejected) as error:
             task.fail(f"{type(error).__name__}: its result: {error}")
 
     def _failed(self, task: RunningTask, error: BaseException) -> None:
@@ -156,14 +154,15 @@ class Runner:
         place = f" ({where[-1].filename}:{where[-1].lineno})" if where else ""
         task.fail(text + place, trace)
 
-    def publish(self, token: int, meta: Meta, packed: bytes, *, failed: bool) -> bool:
+    def publish(self, task: RunningTask, packed: bytes, *, failed: bool) -> bool:
         """Put the result into the slot, let go of it, then tell the dispatcher.
 
-        False if that is gone.
+        False if that is gone. Raises MessageTooBig, TaskRejected, and it is not finished then.
         """
-        self._shared.arena.finish(token, packed, failed=failed)
+        self._shared.arena.finish(task.id, packed, failed=failed)
+        task.is_finished = True
         self._cells[FAILED if failed else DONE] += 1
-        told = tell(self._shared, meta.src_row, meta.src_incarnation, token)
+        told = tell(self._shared, task.meta.src_row, task.meta.src_incarnation, task.id)
         self._cells[CURRENT] = 0
         return told
 
@@ -198,15 +197,3 @@ def outside_of_loop(call: Callable[[], object]) -> object:
         return call()
     finally:
         events._set_running_loop(loop)  # noqa: SLF001
-
-
-def _failure(text: str, trace: str, limit: int) -> bytes:
-    """Return a failure as a result; what does not fit a slot is cut, the traceback's top first."""
-    text = _clean(text)[: limit // 8]  # a character has 4 bytes at most
-    room = limit - len(text.encode()) - 16
-    tail = _clean(trace).encode()[-max(1, room) :].decode("utf-8", "ignore")
-    return wire.pack([text, tail])
-
-
-def _clean(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()

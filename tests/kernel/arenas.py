@@ -25,6 +25,7 @@ from procd.tasks.ref import TaskRef
 from procd.tasks.tokens import Tokens
 
 SLOTS, SLOT_BYTES, ATTEMPTS, EPOCH = 64, 256, 3, 1000
+MAX_BYTES = 1_000_000
 JUNK = 2**63 - 1  # a token that names no slot
 
 
@@ -70,6 +71,7 @@ class Service:
         self.ipc.mkdir(exist_ok=True)
         found = ArenaFile.adopt(self.path)
         self.file = found or ArenaFile.create(self.path, Layout.of(slots, SLOT_BYTES, EPOCH))
+        self.file.spool.max_bytes = MAX_BYTES
         self.scoreboard = Scoreboard(32)
         self.scoreboard.set_counts(2, 2)
         self.post = stack.enter_context(posting(self.ipc))
@@ -113,7 +115,7 @@ class Service:
         row, incarnation = self._rows, 100 + self._rows
         seat = Seat(row, incarnation, os.getpid(), 1, role, number, standing)
         self.scoreboard.seat(seat)
-        arena = Arena(self.file.fd, self.file.layout)
+        arena = Arena(self.file.fd, self.file.layout, self.file.spool)
         arena.become(row, incarnation)
         own = Inbox(self.ipc, row, incarnation)
         self._stack.callback(own.close)

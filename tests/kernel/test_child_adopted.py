@@ -17,6 +17,7 @@ from procd.ipc.channel import Body, Channel, Closed, Packet
 from procd.ipc.doorbell import Doorbell
 from procd.ipc.layout import Layout
 from procd.ipc.scoreboard import Role, Scoreboard
+from procd.ipc.spool import Spool
 from procd.linux import process
 from procd.master.loop import Loop
 from procd.master.process import Death, Process
@@ -230,10 +231,9 @@ class Table:
 
     def __init__(self, folder: Path) -> None:
         self.loop, self.deaths, self.said = Loop(), list[Death](), list[str]()
-        self.bell = Doorbell()
-        self.ends = list[Channel]()
-        layout = Layout.of(64, 256, 0)
-        origin = Origin(os.getpid(), folder, -1, layout, 0, self.bell, Scoreboard(8), -1)
+        self.bell, self.spool, self.ends = Doorbell(), Spool(folder / "spool"), list[Channel]()
+        shared = (Layout.of(64, 256, 0), self.spool, 0, self.bell, Scoreboard(8))
+        origin = Origin(os.getpid(), folder, -1, *shared, -1)
         self.processes = Processes(origin, self.loop, self.heard, self.deaths.append)
 
     def heard(self, _process: Process, packet: Packet) -> None:
@@ -255,13 +255,12 @@ class Table:
             callback()
 
     def close(self) -> None:
-        for end in self.ends:
+        table = self.processes.table.values()
+        for end in (*self.ends, *(each.channel for each in table)):
             end.close()
-        for each in list(self.processes.table.values()):
-            each.channel.close()
-            if each.pidfd >= 0:
-                os.close(each.pidfd)
-        os.close(self.bell.fd)
+        for fd in (self.bell.fd, self.spool.fd, *(each.pidfd for each in table)):
+            if fd >= 0:
+                os.close(fd)
         self.loop._selector.close()
         self.loop._signals.close()
         self.loop._writer.close()

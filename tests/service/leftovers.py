@@ -108,6 +108,7 @@ def prove_nothing_left(service: Service) -> None:
         "sockets and pid files": sorted(map(str, sockets_and_pids(service.root))),
         "records": sorted(map(str, records(service.root))),
         "arenas": [] if service.keeps_tasks else arenas(service.root / "state"),
+        "spools": [] if service.keeps_tasks else sorted((service.root / "state").glob("spool*")),
     }
     assert not any(left.values()), {what: found for what, found in left.items() if found}
 

@@ -173,19 +173,6 @@ def test_task_wait_gives_up_at_its_timeout(serve: Serve) -> None:
     assert answer["error"] == "TaskTimeout"
 
 
-def test_payload_larger_than_a_slot_is_too_big(service: Service) -> None:
-    answer = service.ask("attempt(server.task, 'x' * 5000)")
-    assert answer["error"] == "MessageTooBig"
-    assert service.task("1") == 1
-
-
-def test_result_larger_than_a_slot_fails_the_task(service: Service) -> None:
-    answer = service.task("'x' * 5000")
-    assert answer["error"] == "TaskFailed"
-    assert "MessageTooBig" in answer["text"]
-    assert service.task("1") == 1
-
-
 def test_task_ids_are_not_used_twice_over_a_restart(service: Service) -> None:
     question = "[server.task('1').id for _ in range(100)]"
     before = service.ask(question)
