@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from procd.cli import look, queue, service
+from procd.cli import doctor, look, queue, service
 from procd.cli.root import procd
 
-for command in (*service.COMMANDS, *look.COMMANDS, *queue.COMMANDS):
+for command in (*service.COMMANDS, *look.COMMANDS, *doctor.COMMANDS, *queue.COMMANDS):
     procd.add_command(command)
 
 

@@ -74,6 +74,14 @@ def is_alive(pid: int, start: int | None) -> bool:
     return start is None or int(stat[_START_TIME]) == start
 
 
+def owner(pid: int) -> int | None:
+    """The effective uid of *pid*; None when there is no such process."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return None
+
+
 def drop_privileges(user: str | None, group: str | None) -> None:
     """Become *user* and *group* (names, or ids in digits) for good, with that user's groups.
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import daemon
@@ -32,6 +34,16 @@ def repair_streams() -> None:
             # The lowest free number is this one.
             os.open(os.devnull, os.O_RDWR)
             os.set_inheritable(fd, True)
+
+
+def raise_descriptors() -> None:
+    """Let this process and its forks open as many files as the hard limit says.
+
+    The usual soft limit of 1,024 is for programs that use select(2) on them; max_conn is more.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def open_log(path: Path) -> int:
@@ -104,6 +116,7 @@ def run_daemon(config: Config, overrides: Sequence[str], ready_fd: int) -> int:
 def _run(config: Config, overrides: Sequence[str], ready: Callable[[str | None], None]) -> int:
     from procd.master.master import Master
 
+    raise_descriptors()
     return Master(config, overrides, ready).run()
 
 
