@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from procd.cli import doctor, look, queue, service
+from procd.cli import doctor, init, look, queue, service, systemd
 from procd.cli.root import procd
 
-for command in (*service.COMMANDS, *look.COMMANDS, *doctor.COMMANDS, *queue.COMMANDS):
+ROOMS = (init, service, look, doctor, systemd, queue)
+
+for command in (command for room in ROOMS for command in room.COMMANDS):
     procd.add_command(command)
 
 

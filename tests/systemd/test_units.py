@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.systemd.units import SERVICE, SOCKET, UNITS, settings_of
+
 REPOSITORY = Path(__file__).parents[2]
-UNITS = REPOSITORY / "systemd"
-SERVICE, SOCKET = UNITS / "procd@.service", UNITS / "procd@.socket"
 MAX_EXPOSURE = 2.0
 
 needs_analyze = pytest.mark.skipif(
@@ -23,13 +23,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may make us
 
 
 def settings(unit: Path) -> dict[str, list[str]]:
-    """Return each setting of *unit* with its values in order; comments are no settings."""
-    found: dict[str, list[str]] = {}
-    for line in unit.read_text().splitlines():
-        if "=" in line and not line.startswith("#"):
-            name, _, value = line.partition("=")
-            found.setdefault(name, []).append(value)
-    return found
+    return settings_of(unit.read_text())
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
