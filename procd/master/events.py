@@ -131,6 +131,10 @@ class Events:
 
     def will_boot(self, config: Config) -> None:
         """A generation of this config is about to boot."""
+        if self._service.generations.reload.serving:
+            sdnotify.reloading()
+        else:
+            sdnotify.starting(config.boot_timeout)
         self._service.bases.begin(config)
 
     def is_settled(self) -> bool:

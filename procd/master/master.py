@@ -38,6 +38,7 @@ from procd.master.recovery import Recovery
 from procd.master.service import Ready, Service
 from procd.master.tokenqueue import TokenQueue
 from procd.master.watching import Watching
+from procd.service import sdnotify
 from procd.spawn.context import Origin
 
 ROUNDS = 64  # of plan and action in one turn; what is left then is due in the next
@@ -52,6 +53,7 @@ class Master:
         self._ready = ready
         self._loop = Loop()
         self._reader = ConfigReader(config.path, overrides, self._loop)
+        self._watchdog = sdnotify.Watchdog()
 
     def run(self) -> int:
         """Serve until told to stop; return the exit status.
@@ -165,6 +167,7 @@ class Master:
         self._reader.tick(now)
         self._service.recovery.tick(now)
         self._service.watching.tick(now, is_idle=self._service.generations.is_idle)
+        self._watchdog.tick(now, self._service.is_well)
 
     def _deadline(self, now: float) -> float:
         try:
@@ -182,6 +185,7 @@ class Master:
             service.watching.due(),
             service.stopping.due(now),
             self._commands.due(),
+            self._watchdog.due,
             service.spare_at if service.spare_at > now else inf,
             next_deadline(rows, service.want(), held, now),
         )
