@@ -171,7 +171,8 @@ def _sandbox(config: Config, machine: Machine) -> str:
         return _SANDBOX
     low = any(listen.scheme == "tcp" and 0 < listen.port < _LOW_PORT for listen in config.listen)
     capability = "CAP_NET_BIND_SERVICE" if low else ""
-    read = (machine.python, config.path, config.chdir, Path(__file__))
+    # A virtual environment's Python is a link to one that may stand in somebody's home.
+    read = (machine.python, machine.python.resolve(), config.path, config.chdir, Path(__file__))
     written = [config.run_dir, config.state_dir]
     written += [Path(one.path).parent for one in config.listen if one.scheme == "unix"]
     if config.worker_pid_file is not None:
