@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from procd.cli import doctor, init, look, queue, service, systemd
+from procd.cli import doctor, init, look, queue, service, stacks, systemd
 from procd.cli.root import procd
 
-ROOMS = (init, service, look, doctor, systemd, queue)
+ROOMS = (init, service, look, stacks, doctor, systemd, queue)
 
 for command in (command for room in ROOMS for command in room.COMMANDS):
     procd.add_command(command)

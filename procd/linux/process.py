@@ -140,6 +140,28 @@ def holders(st_dev: int, st_ino: int) -> list[int]:
     return sorted(pid for pid in pids if _has_open(pid, st_dev, st_ino))
 
 
+def catches(pid: int, signum: int) -> bool:
+    """Whether *pid* has a handler for that signal; its default might end the process."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as status:
+            line = next(line for line in status if line.startswith(b"SigCgt:"))
+    except (OSError, StopIteration):
+        return False
+    return bool(int(line.split()[1], 16) >> (signum - 1) & 1)
+
+
+def standing(pid: int) -> str:
+    """What the kernel says that *pid* does, for a person: its state, and where it waits."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
+            state = next(line for line in status if line.startswith("State:"))[6:].strip()
+        with open(f"/proc/{pid}/wchan", encoding="ascii") as wchan:
+            where = wchan.read()
+    except (OSError, StopIteration):
+        return "it is gone"
+    return f"state {state}" + (f", in {where}" if where not in ("", "0") else "")
+
+
 def children(pid: int) -> list[int]:
     """Return the pids of a process's children, zombies too."""
     found = []

@@ -39,6 +39,7 @@ from procd.master.service import Ready, Service
 from procd.master.tokenqueue import TokenQueue
 from procd.master.watching import Watching
 from procd.service import sdnotify
+from procd.spawn import stacks
 from procd.spawn.context import Origin
 
 ROUNDS = 64  # of plan and action in one turn; what is left then is due in the next
@@ -64,6 +65,7 @@ class Master:
         kernel.become_subreaper()
         files = Files(self._config)
         files.take()
+        stacks.answer(files.ipc_dir)
         listening = Listening()
         try:
             listening.open(self._config.listen, self._config.backlog)
