@@ -1,4 +1,8 @@
-"""procd doctor: what this machine would do to the service."""
+"""procd doctor: what this machine would do to the service.
+
+What it needs is imported when it runs: a master begins as a command, and all that it has imported
+is in every process of the service.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,6 @@ import click
 from procd.cli.client import Service
 from procd.cli.root import config_path
 from procd.config.load import load
-from procd.doctor.examine import examine
-from procd.doctor.facts import Facts
 from procd.doctor.findings import Finding, findings
 from procd.errors import ConfigError, NotRunning, UsageError
 
@@ -26,7 +28,7 @@ def doctor(ctx: click.Context, *, as_json: bool) -> None:
 
     Exit status 1 if anything would. Needs no running service, and no good config.
     """
-    found = findings(_facts(ctx))
+    found = _found(ctx)
     if as_json:
         click.echo(json.dumps({"findings": [asdict(finding) for finding in found]}))
     else:
@@ -34,12 +36,14 @@ def doctor(ctx: click.Context, *, as_json: bool) -> None:
     ctx.exit(int(any(finding.level == "hurts" for finding in found)))
 
 
-def _facts(ctx: click.Context) -> Facts:
+def _found(ctx: click.Context) -> list[Finding]:
+    from procd.doctor.examine import examine
+
     config, error, pid, unit = None, None, None, None
     try:
         path = config_path(ctx)
     except UsageError:
-        return examine(None, None)
+        return findings(examine(None, None))
     try:
         config = load(path)
     except ConfigError as fault:
@@ -49,7 +53,7 @@ def _facts(ctx: click.Context) -> Facts:
         pid, unit = service.pid, service.unit()
     except NotRunning:
         pass
-    return examine(config, error, pid, unit)
+    return findings(examine(config, error, pid, unit))
 
 
 def _show(found: list[Finding]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -138,8 +137,8 @@ def _next(name: str, config: Config, *, is_users: bool) -> list[str]:
         pwd.getpwnam(user)
     except KeyError:
         if not user.isdecimal():
-            shell = shutil.which("nologin") or "/usr/sbin/nologin"
-            lines.insert(0, f"useradd --system --no-create-home --shell {shell} {user}")
+            nologin = "--no-create-home --shell /usr/sbin/nologin"
+            lines.insert(0, f"useradd --system {nologin} {user}")
     return [*lines, f"systemctl reload {name}    # after each release"]
 
 
