@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -113,24 +111,3 @@ def test_service_is_called_as_its_file_or_folder(
     config: Config, path: str, chdir: str, name: str
 ) -> None:
     assert name_of(dataclasses.replace(config, path=Path(path), chdir=Path(chdir))) == name
-
-
-@pytest.mark.systemd
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-@pytest.mark.parametrize("user", ["procd", None])
-def test_systemd_finds_nothing_to_say_of_it(
-    config: Config, tmp_path: Path, user: str | None
-) -> None:
-    config = dataclasses.replace(config, path=tmp_path / "procd.yaml")
-    machine = dataclasses.replace(DEBIAN, python=Path("/bin/true"), user=user)
-    path = tmp_path / "shop.service"
-    path.write_text(unit_text("shop", config, machine))
-    manager = ["--user"] if user is None else []
-    done = subprocess.run(
-        ["systemd-analyze", "verify", *manager, str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"XDG_RUNTIME_DIR": str(tmp_path), "PATH": "/usr/bin:/bin"},
-    )
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
