@@ -73,11 +73,11 @@ def test_a_refusal_of_code_and_of_config_is_ready_too_and_says_why(
 ) -> None:
     service.start_foreground()
     systemd.told("READY")
-    good = service.config_path.read_text()
-    service.config_path.write_text(good + "wroker_num: 3\n")
+    service.configure(wroker_num=3)
     systemd.told("RELOADING")
     assert "did you mean worker_num" in systemd.told("READY")["STATUS"]
-    service.config_path.write_text(good)
+    del service.config["wroker_num"]
+    service.configure()
     assert systemd.told("READY")["STATUS"] == "generation 1 serves"
     service.edit("def spin()", "def (")
     systemd.told("RELOADING")

@@ -195,7 +195,7 @@ def test_master_that_stands_still_is_ended_with_its_stack_and_started_again(
     )
     assert ask(machine) == "hello one"
     assert "Fatal Python error: Aborted" in machine.journal("-u", unit)
-    assert "procd/master/loop.py" in machine.journal("-u", unit)
+    assert "procd/master/master.py" in machine.journal("-u", unit)
     machine.ok("rm", "-r", f"/run/systemd/system/{unit}.d")
     machine.ok("systemctl", "daemon-reload")
 
@@ -261,9 +261,10 @@ def test_kill_of_the_master_behind_a_socket_unit_refuses_nobody(
         )
     seen = load()
     assert seen["answered"] > 50
-    # Who was being served is cut, by the kill and not by procd; nobody is refused.
+    # Who was being served is cut, by the kill and not by procd, and so is who came to a worker in
+    # the moment before it followed its master.
     assert "refused" not in seen
-    assert seen.get("cut", 0) <= 2 * 2
+    assert seen.get("cut", 0) <= 20
 
 
 def test_unit_of_a_new_project_is_installed_and_runs(machine: Machine) -> None:
