@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
 
@@ -16,15 +17,16 @@ MARGIN_SECONDS = 5.0  # beyond our own deadline
 PINGS = 3  # in one WatchdogSec=: one may be late
 
 
-def notify(*lines: str) -> None:
-    """Send all lines in one datagram; never waits, never raises."""
+def notify(*lines: str, fds: Sequence[int] = ()) -> None:
+    """Send all lines, and descriptors, in one datagram; never waits, never raises."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path:
         return
     address = "\0" + path[1:] if path.startswith("@") else path
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
-        sock.sendto("\n".join(lines).encode(), address)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
+        sock.sendmsg(["\n".join(lines).encode()], rights, 0, address)
 
 
 def ready(status: str) -> None:
@@ -45,6 +47,15 @@ def reloading() -> None:
 def stopping(seconds: float) -> None:
     """What runs is given so long to end, whatever TimeoutStopSec= says."""
     notify("STOPPING=1", _extended(seconds), "STATUS=stopping: what runs may end")
+
+
+def store(fd: int, name: str) -> None:
+    """Have systemd keep a descriptor for the next master; one that it has already is no other."""
+    notify("FDSTORE=1", f"FDNAME={name}", fds=(fd,))
+
+
+def forget(name: str) -> None:
+    notify("FDSTOREREMOVE=1", f"FDNAME={name}")
 
 
 def _extended(seconds: float) -> str:

@@ -43,10 +43,13 @@ LOAD = """
     seen, ends = collections.Counter(), []
     signal.signal(signal.SIGTERM, lambda *_: ends.append(1))
     while not ends:
-        with socket.socket(socket.AF_UNIX) as client:
+        where, family = sys.argv[1], socket.AF_UNIX
+        if where.isdecimal():
+            where, family = ("127.0.0.1", int(where)), socket.AF_INET
+        with socket.socket(family) as client:
             client.settimeout(20)
             try:
-                client.connect(sys.argv[1])
+                client.connect(where)
                 client.sendall(b"x")
                 answer = client.recv(100)
                 seen["answered" if answer == b"hello one\\n" else "cut"] += 1
@@ -200,54 +203,63 @@ def test_master_that_stands_still_is_ended_with_its_stack_and_started_again(
     machine.ok("systemctl", "daemon-reload")
 
 
-@pytest.fixture
-def load(machine: Machine, service: Setup) -> Iterator[Callable[[], dict[str, int]]]:
-    """procd@sock behind procd@sock.socket, under load; call it to end the load and hear of it."""
-    service("sock", listen="[systemd://main]")
-    machine.ok("systemctl", "start", "procd@sock.socket")
-    clients = [
-        subprocess.Popen(
-            machine.argv("python3", "/srv/load.py", "/run/procd-sock.sock"),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    for client in clients:
-        assert client.stdout is not None
-        assert client.stdout.readline() == "under way\n"
+class Load:
+    """Two clients that connect again and again; end() tells what befell them."""
 
-    def end() -> dict[str, int]:
-        machine.ok("pkill", "-TERM", "-f", "/srv/load.py")
+    def __init__(self, machine: Machine, where: str) -> None:
+        self.machine = machine
+        argv = machine.argv("python3", "/srv/load.py", where)
+        self.clients = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        for client in self.clients:
+            assert client.stdout is not None
+            assert client.stdout.readline() == "under way\n"
+
+    def end(self) -> dict[str, int]:
+        self.machine.ok("pkill", "-TERM", "-f", "/srv/load.py")
         seen: dict[str, int] = {}
-        for client in clients:
+        for client in self.clients:
             said, _ = client.communicate(timeout=30)
             for what, count in json.loads(said.splitlines()[-1]).items():
                 seen[what] = seen.get(what, 0) + count
         return seen
 
-    yield end
-    for client in clients:
-        client.kill()
-        client.wait()
+    def close(self) -> None:
+        for client in self.clients:
+            client.kill()
+            client.communicate()
+
+
+@pytest.fixture(params=["socket unit", "own, kept in the store", "own Unix socket, kept"])
+def load(machine: Machine, service: Setup, request: pytest.FixtureRequest) -> Iterator[Load]:
+    """procd@sock under load, with each kind of listener that outlives a killed master."""
+    listen, where = {
+        "socket unit": ("systemd://main", "/run/procd-sock.sock"),
+        "own, kept in the store": ("tcp://127.0.0.1:9100", "9100"),
+        "own Unix socket, kept": ("unix:///run/procd/sock/app.sock", "/run/procd/sock/app.sock"),
+    }[request.param]
+    service("sock", listen=f"[{listen}]")
+    if request.param == "socket unit":
+        machine.ok("systemctl", "start", "procd@sock.socket")
+    else:
+        machine.ok("systemctl", "start", "procd@sock.service")
+    load = Load(machine, where)
+    yield load
+    load.close()
     machine.ok("systemctl", "stop", "procd@sock.socket", "procd@sock.service")
 
 
-def test_restarts_behind_a_socket_unit_refuse_nobody(
-    machine: Machine, load: Callable[[], dict[str, int]]
-) -> None:
+@pytest.mark.parametrize("load", ["socket unit", "own, kept in the store"], indirect=True)
+def test_restarts_refuse_nobody(machine: Machine, load: Load) -> None:
     for _ in range(3):
         machine.ok("systemctl", "restart", "procd@sock.service")
-    seen = load()
+    seen = load.end()
     assert seen["answered"] > 50
     assert "refused" not in seen
     # A stop closes at once who is connected and has said nothing yet.
     assert seen.get("cut", 0) <= 2 * 3
 
 
-def test_kill_of_the_master_behind_a_socket_unit_refuses_nobody(
-    machine: Machine, load: Callable[[], dict[str, int]]
-) -> None:
+def test_kill_of_the_master_refuses_nobody(machine: Machine, load: Load) -> None:
     unit = "procd@sock.service"
     for _ in range(2):
         before = machine.master(unit)
@@ -259,12 +271,28 @@ def test_kill_of_the_master_behind_a_socket_unit_refuses_nobody(
             20,
             "the next master",
         )
-    seen = load()
+    seen = load.end()
     assert seen["answered"] > 50
     # Who was being served is cut, by the kill and not by procd, and so is who came to a worker in
     # the moment before it followed its master.
     assert "refused" not in seen
     assert seen.get("cut", 0) <= 20
+    assert "kept listener not used" not in machine.journal("-u", unit)
+
+
+def test_listener_that_left_the_config_is_not_kept(machine: Machine, service: Setup) -> None:
+    unit = service("web", listen="[tcp://127.0.0.1:9000, tcp://127.0.0.1:9001]")
+    machine.ok("systemctl", "start", unit)
+    assert machine.show(unit, "NFileDescriptorStore") == "2"
+    service("web")
+    machine.ok("systemctl", "reload", unit)
+    assert machine.show(unit, "NFileDescriptorStore") == "1"
+    machine.ok("systemctl", "restart", unit)
+    assert ask(machine) == "hello one"
+    assert machine.show(unit, "NFileDescriptorStore") == "1"
+    machine.ok("systemctl", "stop", unit)
+    assert machine.show(unit, "NFileDescriptorStore") == "0"
+    assert machine.run("python3", "/srv/ask.py", "9000", "x").returncode != 0
 
 
 def test_unit_of_a_new_project_is_installed_and_runs(machine: Machine) -> None:
