@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import stat
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -79,6 +80,10 @@ def _stack(folder: Path, pid: int) -> str:
     except OSError as error:
         raise ProcdError(f"cannot read {path}: {error.strerror}") from None
     with os.fdopen(fd, "r+b", buffering=0) as file:
+        found = os.fstat(fd)
+        # The workers' own folder: root must not be made to empty somebody else's file.
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            raise ProcdError(f"{path} is not a file of ours")
         fcntl.flock(file, fcntl.LOCK_EX)  # one asks at a time
         file.truncate(0)
         try:

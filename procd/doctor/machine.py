@@ -16,6 +16,7 @@ from pathlib import Path
 from procd.doctor.facts import Inotify, Queues, Unit, Version, Who
 from procd.linux import sysvtable
 from procd.linux.sysv import QueueError
+from procd.service.daemon import DESCRIPTORS_MAX
 from procd.spawn.territory import Territory
 
 _FOLDERS_MAX = 100_000  # counted; more are as bad
@@ -115,8 +116,10 @@ def descriptors_max(master_pid: int | None) -> int:
         if master_pid is not None:
             text = Path(f"/proc/{master_pid}/limits").read_text(encoding="ascii")
             line = next(line for line in text.splitlines() if line.startswith("Max open files"))
-            return int(line.split()[4])
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            found = line.split()[3]
+            return DESCRIPTORS_MAX if found == "unlimited" else int(found)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
 
 
 def versions() -> tuple[Version, ...]:

@@ -23,6 +23,7 @@ from procd.config.schema import Config
 from procd.errors import ProcdError, StartFailed
 
 UMASK = 0o027
+DESCRIPTORS_MAX = 1 << 20  # max_conn is at most a million
 
 
 def repair_streams() -> None:
@@ -37,13 +38,16 @@ def repair_streams() -> None:
 
 
 def raise_descriptors() -> None:
-    """Let this process and its forks open as many files as the hard limit says.
+    """Let this process and its forks open as many files as the hard limit says, in reason.
 
     The usual soft limit of 1,024 is for programs that use select(2) on them; max_conn is more.
     """
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Some containers have no limit, and some programs close every descriptor up to it.
+    enough = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
+    if soft != resource.RLIM_INFINITY and soft < enough:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
 
 
 def open_log(path: Path) -> int:
