@@ -52,9 +52,9 @@ class Master:
         self._config = config
         self._overrides = overrides
         self._ready = ready
+        self._watchdog = sdnotify.Watchdog()
         self._loop = Loop()
         self._reader = ConfigReader(config.path, overrides, self._loop)
-        self._watchdog = sdnotify.Watchdog()
 
     def run(self) -> int:
         """Serve until told to stop; return the exit status.
@@ -182,12 +182,12 @@ class Master:
         service = self._service
         rows, held = service.processes.rows(), service.processes.held
         return min(
+            self._watchdog.due,
             *service.generations.due(),
             *service.recovery.due(),
             service.watching.due(),
             service.stopping.due(now),
             self._commands.due(),
-            self._watchdog.due,
             service.spare_at if service.spare_at > now else inf,
             next_deadline(rows, service.want(), held, now),
         )

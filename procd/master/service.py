@@ -20,7 +20,7 @@ from procd.master.loop import Loop
 from procd.master.process import Process
 from procd.master.processes import Processes
 from procd.master.recovery import Recovery
-from procd.master.states import GOING, SEATED, State, base_seat
+from procd.master.states import SEATED, State, base_seat
 from procd.master.stopping import Stopping
 from procd.master.watching import Watching
 from procd.service import sdnotify
@@ -105,8 +105,10 @@ class Service:
 
     def is_well(self) -> bool:
         """Tell whether clients are served or about to be; systemd's watchdog asks."""
-        ups = (row for row in self.processes.rows() if row.state not in GOING)
-        return self.stopping.is_asked or any(row.seat.role is Role.WORKER for row in ups)
+        going = (State.DRAINING, State.KILLED)
+        return self.stopping.is_asked or any(
+            row.seat.role is Role.WORKER and row.state not in going for row in self.processes.rows()
+        )
 
     def count(self) -> None:
         """Tell the processes how many there are now, and tasks who is there to run them."""

@@ -49,10 +49,10 @@ class Base:
         logs.name_process("base")
         process.set_name("procd: base")
         process.drop_privileges(config.user, config.group)
+        stacks.answer(self._origin.ipc_dir)
         process.die_with_parent()  # a change of uid has cleared it
         if os.getppid() != self._origin.master_pid:
             return 0
-        stacks.answer(self._origin.ipc_dir)
         self._shared = _shared(self._origin)
         if modules and not self._preload(modules, env, config):
             return 0
