@@ -19,7 +19,11 @@ from tests.service.daemon import REPOSITORY, pause
 SCRIPT = Path(__file__).parent / "with-systemd.sh"
 CANNOT = 77
 INSIDE = "/srv/procd"  # the repository
-PROGRAM = f'#!/bin/sh\nPYTHONPATH={INSIDE} exec {sys.executable} -m procd "$@"\n'
+VENV = "/srv/venv"
+PYTHON = sys.executable
+if sys.prefix.startswith("/tmp/"):
+    PYTHON = PYTHON.replace(sys.prefix, VENV)
+PROGRAM = f'#!/bin/sh\nPYTHONPATH={INSIDE} exec {PYTHON} -m procd "$@"\n'
 # A virtual environment may stand on a Python in somebody's home, which the units hide.
 DROP_IN = f"[Service]\nProtectHome=read-only\nEnvironment=PYTHONPATH={INSIDE}\n"
 
@@ -42,9 +46,8 @@ class Machine:
 
     def __init__(self) -> None:
         binds = ["-b", f"{REPOSITORY}:{INSIDE}"]
-        for prefix in {sys.prefix, sys.base_prefix}:
-            if prefix.startswith("/tmp/"):  # which is another one inside
-                binds += ["-b", f"{prefix}:{prefix}"]
+        if sys.prefix.startswith("/tmp/"):  # the units have another one
+            binds += ["-b", f"{sys.prefix}:{VENV}"]
         self._process = subprocess.Popen(
             [SCRIPT, "boot", *binds],
             stdin=subprocess.PIPE,
