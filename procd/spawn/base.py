@@ -18,7 +18,7 @@ from procd.ipc.arena import Arena
 from procd.ipc.channel import Channel, Packet
 from procd.ipc.inbox import Post
 from procd.linux import process
-from procd.spawn import child, manifest, sources
+from procd.spawn import child, manifest, sources, stacks
 from procd.spawn.child import Birth
 from procd.spawn.context import Origin
 from procd.spawn.forkserver import seconds_to, send_pairs, serve
@@ -49,6 +49,7 @@ class Base:
         logs.name_process("base")
         process.set_name("procd: base")
         process.drop_privileges(config.user, config.group)
+        stacks.answer(self._origin.ipc_dir)
         process.die_with_parent()  # a change of uid has cleared it
         if os.getppid() != self._origin.master_pid:
             return 0
