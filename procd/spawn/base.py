@@ -21,7 +21,7 @@ from procd.linux import process
 from procd.spawn import child, manifest, sources, stacks
 from procd.spawn.child import Birth
 from procd.spawn.context import Origin
-from procd.spawn.forkserver import seconds_to, send_pairs, serve
+from procd.spawn.forkserver import log, seconds_to, send_pairs, serve
 from procd.spawn.preload import Preloaded, preload
 from procd.spawn.template import Template
 from procd.tasks.dispatcher import Shared
@@ -64,7 +64,7 @@ class Base:
             "look": self._compare,
             "hash": self._hash,
             "poll": self._poll,
-            "log": _log,
+            "log": log,
         }
         return serve(self._channel, commands, self._idle)
 
@@ -149,11 +149,6 @@ class Base:
             self._seen, self._looked = now, time.time_ns()
             self._next_look = time.monotonic() + POLL_SECONDS
         return seconds_to(self._next_look)
-
-
-def _log(packets: list[Packet]) -> None:
-    for packet in packets:
-        logs.ordered(packet.body.get("level"), tuple(os.dup(fd) for fd in packet.fds))
 
 
 def _shared(origin: Origin) -> Shared:

@@ -27,7 +27,7 @@ from procd.spawn.appimport import AppImport, rehearse
 from procd.spawn.child import Adopt, Birth
 from procd.spawn.context import Context, Kind, Origin
 from procd.spawn.explain import explain
-from procd.spawn.forkserver import send_pairs, serve
+from procd.spawn.forkserver import log, send_pairs, serve
 from procd.tasks.dispatcher import Shared
 from procd.taskworker.taskworker import TaskWorker
 from procd.worker.worker import Worker
@@ -61,7 +61,7 @@ class Template:
         stacks.answer(self._origin.ipc_dir)
         rehearse(self._origin.code_dir)
         self._channel.send("waits")
-        commands = {"import": self._import, "fork": self._fork, "log": _log}
+        commands = {"import": self._import, "fork": self._fork, "log": log}
         return serve(self._channel, commands)
 
     def _import(self, packets: list[Packet]) -> None:
@@ -180,11 +180,6 @@ def reseed() -> None:
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
-
-
-def _log(packets: list[Packet]) -> None:
-    for packet in packets:
-        logs.ordered(packet.body.get("level"), tuple(os.dup(fd) for fd in packet.fds))
 
 
 def _runner() -> asyncio.Runner:
