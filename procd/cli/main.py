@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from procd.cli import look, queue, service
+from procd.cli import doctor, examples, init, look, manual, queue, service, stacks, systemd
 from procd.cli.root import procd
 
-for command in (*service.COMMANDS, *look.COMMANDS, *queue.COMMANDS):
+__all__ = ["main", "procd"]
+
+ROOMS = (init, service, look, stacks, doctor, systemd, queue, manual)
+
+for command in (command for room in ROOMS for command in room.COMMANDS):
     procd.add_command(command)
+for words, command in manual.walk(procd):
+    command.epilog = examples.epilog(words)
 
 
 def main() -> None:

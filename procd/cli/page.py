@@ -1,123 +1,162 @@
-"""The status page for a person: what is wrong first, then who runs."""
+"""The status page for a person: what is wrong first, then who runs; 80 columns do.
+
+Colours follow the terminal: none into a pipe, none with NO_COLOR, always with FORCE_COLOR.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from procd.master.steps import named
 
+_WIDTH = 80
 _TASKS = ("queued", "running", "done", "failed", "retried", "dead", "refused")
+_BAD_TASKS = ("dead", "refused")
+_STATES = {"ready": "green", "backoff": "bold red", "booting": "yellow", "draining": "dim"}
+_COLUMNS = ("id", "role", "pid", "gen", "state", "conn", "reqs", "died", "rss", "pss")
+_WORDS = ("role", "state")  # the columns that are no numbers
+
+Page = Mapping[str, Any]
 
 
-def show(page: Mapping[str, Any]) -> None:
+def show(page: Page, console: Console | None = None) -> None:
     """Print the page."""
-    console = Console(highlight=False)
-    reload = page["reload"]
-    if page["config"]["error"]:
-        console.print("config refused:", style="bold red")
-        console.print(page["config"]["error"], markup=False, soft_wrap=True)
-    if reload["error"] and reload["state"] == "refused":
-        console.print(f"reload refused: {named(tuple(reload['cause']))}", style="bold red")
-        console.print(reload["error"], markup=False, soft_wrap=True)
-    where = ", ".join(page["listeners"]) or "no listener"
-    console.print(
-        f"{page['state']}  pid {page['pid']}  generation {page['generation']}  "
-        f"up {_seconds(page['uptime'])}  {where}",
-        markup=False,
-    )
-    if reload["state"] == "ok" and reload["seconds"] is not None:
-        cause = named(tuple(reload["cause"]))
-        console.print(f"last reload {reload['seconds'] * 1000:.0f} ms: {cause}", markup=False)
-        if reload["steps"]:  # an edit that takes no new generation has none
-            steps = "  ".join(f"{name} {_ms(took)}" for name, took in reload["steps"].items())
-            console.print(f"  {steps}", style="dim", markup=False)
-    if reload["refusal"] and reload["state"] != "refused":
-        why = (reload["refusal"]["error"] or "").splitlines()[:1]
-        console.print(f"last refusal: {''.join(why)}", markup=False, soft_wrap=True)
-    _show_base(console, page["base"])
-    if page["config"]["needs_restart"]:
-        keys = ", ".join(page["config"]["needs_restart"])
-        console.print(f"needs a restart: {keys}", style="yellow", markup=False, soft_wrap=True)
-    tasks = page["tasks"]
-    told = "  ".join(f"{name} {tasks[name]}" for name in _TASKS)
-    console.print(f"tasks  {told}", markup=False)
-    _show_ingress(console, page["ingress"])
+    console = console or Console(highlight=False)
+    about = (*_base(page["base"]), *_tasks(page["tasks"]), *_ingress(page["ingress"]))
+    for line in (*_wrong(page), *_service(page), *about):
+        console.print(line, soft_wrap=True)
     console.print(_table(page["processes"]))
 
 
-def _show_base(console: Console, base: Mapping[str, Any]) -> None:
-    """Say what a new generation finds imported, and what cannot be shared by a fork."""
+def _wrong(page: Page) -> Iterator[Text]:
+    """What somebody should do something about."""
+    reload, config, processes = page["reload"], page["config"], page["processes"]
+    if config["error"]:
+        yield Text("config refused:", "bold red")
+        yield Text(config["error"])
+    if reload["error"] and reload["state"] == "refused":
+        yield Text(f"reload refused: {named(tuple(reload['cause']))}", "bold red")
+        yield Text(reload["error"])
+    waiting = [process for process in processes if process["state"] == "backoff"]
+    for process in waiting:
+        again = f" again in {process['retry_in']:.1f} s" if "retry_in" in process else ""
+        text = f"{_title(process)} has died {process['restarts']} times, starts{again}: see the log"
+        yield Text(text, "bold red")
+    if page["ingress"] and page["ingress"]["error"]:
+        yield Text(f"public queue: {page['ingress']['error']}", "bold red")
+    if config["needs_restart"]:
+        yield Text(f"needs a restart: {', '.join(config['needs_restart'])}", "yellow")
+
+
+def _service(page: Page) -> Iterator[Text]:
+    style = {"running": "bold green", "starting": "bold yellow"}.get(page["state"], "bold red")
+    head = Text(page["state"], style)
+    head.append(f"  pid {page['pid']}  generation {page['generation']}", "default")
+    head.append(f"  up {_seconds(page['uptime'])}", "default")
+    listeners: Sequence[str] = page["listeners"] or ["no listener"]
+    if len(head) + len(", ".join(listeners)) + 2 <= _WIDTH:
+        head.append("  " + ", ".join(listeners), "default")
+        listeners = ()
+    yield head
+    yield from (Text(f"  {listener}") for listener in listeners)
+    reload = page["reload"]
+    if reload["state"] == "ok" and reload["seconds"] is not None:
+        cause = named(tuple(reload["cause"]))
+        yield Text(f"last reload {reload['seconds'] * 1000:.0f} ms: {cause}")
+        if reload["steps"]:  # an edit that takes no new generation has none
+            steps = "  ".join(f"{name} {_ms(took)}" for name, took in reload["steps"].items())
+            yield Text(f"  {steps}", "dim")
+    if reload["refusal"] and reload["state"] != "refused":
+        why = (reload["refusal"]["error"] or "").splitlines()[:1]
+        yield Text(f"last refusal: {''.join(why)}")
+
+
+def _base(base: Page) -> Iterator[Text]:
+    """What a new generation finds imported, and what cannot be shared by a fork."""
     if not base["is_warm"]:
-        console.print("base: not warm yet, a reload imports all", style="dim")
+        yield Text("base: not warm yet, a reload imports all", "dim")
     for package, why in base["left_out"].items():
-        console.print(f"not preloaded: {package}: {why}", style="yellow", markup=False)
+        yield Text(f"not preloaded: {package}: {why}", "yellow")
     if base["unfit"]:
-        text = f"each process imports the app for itself: {base['unfit']}"
-        console.print(text, style="yellow", markup=False, soft_wrap=True)
+        yield Text(f"each process imports the app for itself: {base['unfit']}", "yellow")
 
 
-def _show_ingress(console: Console, ingress: Mapping[str, Any] | None) -> None:
-    """Say what foreign programs handed in, if anything."""
+def _tasks(tasks: Page) -> Iterator[Text]:
+    line = Text("tasks")
+    for name in _TASKS:
+        style = "bold red" if name in _BAD_TASKS and tasks[name] else "default"
+        part = f"  {name} {_count(tasks[name])}"
+        if len(line) + len(part) > _WIDTH:
+            yield line
+            line = Text("     ")
+        line.append(part, style)
+    yield line
+
+
+def _ingress(ingress: Page | None) -> Iterator[Text]:
+    """What foreign programs handed in, if anything."""
     if ingress is None:
         return
-    if ingress["error"]:
-        console.print(
-            f"public queue: {ingress['error']}", style="red", markup=False, soft_wrap=True
-        )
     counts = {name: ingress[name] for name in ("taken", "answers")}
     counts["expired"], counts["dropped"] = ingress["answers_expired"], ingress["answers_dropped"]
     counts |= {f"rejected ({why})": count for why, count in ingress["rejected"].items()}
-    if told := "  ".join(f"{name} {count}" for name, count in counts.items() if count):
-        console.print(f"foreign programs  {told}", markup=False, soft_wrap=True)
+    if told := "  ".join(f"{name} {_count(count)}" for name, count in counts.items() if count):
+        yield Text(f"foreign programs  {told}")
 
 
-def _table(processes: list[Mapping[str, Any]]) -> Table:
+def _table(processes: Sequence[Page]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in (
-        "id",
-        "role",
-        "pid",
-        "gen",
-        "state",
-        "conns",
-        "requests",
-        "restarts",
-        "rss",
-        "pss",
-    ):
-        table.add_column(name, justify="left" if name in ("role", "state") else "right")
+    for name in _COLUMNS:
+        table.add_column(name, justify="left" if name in _WORDS else "right", no_wrap=True)
     for process in processes:
-        style = {"backoff": "red", "booting": "yellow", "draining": "dim"}.get(process["state"], "")
+        state = process["state"]
+        died = _count(process["restarts"])
         table.add_row(
-            _text(process.get("id")),
+            _count(process.get("id")),
             process["role"],
-            _text(process["pid"]),
-            _text(process["generation"]),
-            process["state"],
-            _text(process.get("connections")),
-            _text(process.get("requests")),
-            _text(process["restarts"]),
-            _mib(process["rss_bytes"]),
-            _mib(process["pss_bytes"]),
-            style=style,
+            "" if process["pid"] is None else str(process["pid"]),
+            _count(process["generation"]),
+            Text(state, _STATES.get(state, "default")),
+            _count(process.get("connections")),
+            _count(process.get("requests")),
+            Text(died, "yellow" if process["restarts"] else "dim"),
+            _size(process["rss_bytes"]),
+            _size(process["pss_bytes"]),
+            style="dim" if state == "draining" else None,
         )
     return table
 
 
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
+def _title(process: Page) -> str:
+    number = process.get("id")
+    return str(process["role"]) if number is None else f"{process['role']} {number}"
+
+
+def _count(value: int | None) -> str:
+    """Write a number in five characters at most."""
+    if value is None:
+        return ""
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if value >= 100 * size or (unit != "k" and value >= size):
+            short = value / size
+            return f"{short:.1f}{unit}" if short < 100 else f"{short:.0f}{unit}"
+    return str(value)
 
 
 def _ms(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms"
 
 
-def _mib(size: int | None) -> str:
-    return "" if size is None else f"{size / (1 << 20):.1f}M"
+def _size(size: int | None) -> str:
+    if size is None:
+        return ""
+    mib = size / (1 << 20)
+    return f"{mib:.1f}M" if mib < 1000 else f"{mib / 1024:.1f}G"
 
 
 def _seconds(seconds: float) -> str:

@@ -105,7 +105,14 @@ def stat(key: int, *, as_json: bool) -> None:
 @queue.command()
 @key_argument
 @click.argument("data", required=False)
-@click.option("--type", "mtype", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--type",
+    "mtype",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="By which receivers choose.",
+)
 @format_option
 @timeout_option
 def send(key: int, data: str | None, mtype: int, codec: Codec, timeout: float | None) -> None:

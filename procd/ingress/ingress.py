@@ -31,6 +31,7 @@ from procd.ipc.foreign.message import Rules
 from procd.ipc.tally import Tally
 from procd.linux import process
 from procd.linux.sysv import MessageQueue, QueueEmpty, QueueError
+from procd.spawn import stacks
 from procd.spawn.context import Origin
 from procd.tasks.dispatcher import RETRY_SECONDS
 
@@ -65,6 +66,7 @@ class Ingress:
         process.die_with_parent()  # a change of uid has cleared it
         if os.getppid() != self._origin.master_pid:
             return 0
+        stacks.answer(self._origin.ipc_dir)
         self._open(config, group)
         signal.signal(signal.SIGTERM, lambda *_: self._retire())
         self._tell("ready")

@@ -74,6 +74,14 @@ def is_alive(pid: int, start: int | None) -> bool:
     return start is None or int(stat[_START_TIME]) == start
 
 
+def owner(pid: int) -> int | None:
+    """The effective uid of *pid*; None when there is no such process."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return None
+
+
 def drop_privileges(user: str | None, group: str | None) -> None:
     """Become *user* and *group* (names, or ids in digits) for good, with that user's groups.
 
@@ -130,6 +138,28 @@ def holders(st_dev: int, st_ino: int) -> list[int]:
     """The pids that have this file open, ascending, by /proc/*/fd; without those it may not see."""
     pids = [int(entry) for entry in os.listdir("/proc") if entry.isdecimal()]
     return sorted(pid for pid in pids if _has_open(pid, st_dev, st_ino))
+
+
+def catches(pid: int, signum: int) -> bool:
+    """Whether *pid* has a handler for that signal; its default might end the process."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as status:
+            line = next(line for line in status if line.startswith(b"SigCgt:"))
+    except (OSError, StopIteration):
+        return False
+    return bool(int(line.split()[1], 16) >> (signum - 1) & 1)
+
+
+def standing(pid: int) -> str:
+    """What the kernel says that *pid* does, for a person: its state, and where it waits."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
+            state = next(line for line in status if line.startswith("State:"))[6:].strip()
+        with open(f"/proc/{pid}/wchan", encoding="ascii") as wchan:
+            where = wchan.read()
+    except (OSError, StopIteration):
+        return "it is gone"
+    return f"state {state}" + (f", in {where}" if where not in ("", "0") else "")
 
 
 def children(pid: int) -> list[int]:

@@ -18,6 +18,7 @@ from procd.master.states import BY_BASE, DISPATCHING, GOING, SEATED, Event, Row,
 from procd.master.steps import named
 from procd.master.warmth import Warmth
 from procd.service import sdnotify
+from procd.spawn import stacks
 
 STATUS_CHARACTERS = 200  # of one line for systemctl status
 SPARE_SECONDS = 0.1  # after an attempt
@@ -104,6 +105,7 @@ class Events:
             blame = not (row.state is State.KILLED and service.stopping.is_asked)
             service.recovery.reaped(death.sitting, death.how, now, blame=blame)
         service.generations.died(death)
+        stacks.forget(service.files.ipc_dir, row.pid)
         lived = now - row.since
         fields = self._names(row) | {"pid": row.pid, "by": death.how, "lived": lived}
         if not was_told:
@@ -135,6 +137,10 @@ class Events:
 
     def will_boot(self, config: Config) -> None:
         """A generation of this config is about to boot."""
+        if self._service.generations.reload.serving:
+            sdnotify.reloading()
+        else:
+            sdnotify.starting(config.boot_timeout)
         self._service.bases.begin(config)
 
     def is_settled(self) -> bool:

@@ -194,7 +194,7 @@ def _bind_tcp(listen: Listen, backlog: int | None, hosts: Mapping[str, str] | No
     except OSError as error:
         sock.close()
         raise _failed(listen, _why(_NOT_TCP, listen, error)) from error
-    return Listener(listen, sock, _address(sock))
+    return Listener(listen, sock, address_of(sock))
 
 
 def _bind_unix(listen: Listen, backlog: int) -> Listener:
@@ -282,10 +282,10 @@ def _take_over(listen: Listen) -> Listener:
         )
     os.set_inheritable(fds[0], False)
     sock.setblocking(False)
-    return Listener(listen, sock, _address(sock))
+    return Listener(listen, sock, address_of(sock))
 
 
-def _address(sock: Socket) -> str:
+def address_of(sock: Socket) -> str:
     where = sock.getsockname()
     if sock.family == socket.AF_INET6:
         return f"tcp://[{where[0]}]:{where[1]}"

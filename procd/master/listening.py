@@ -27,6 +27,7 @@ from procd.config.schema import Config, Listen
 from procd.errors import StartFailed
 from procd.ipc.channel import MAX_FDS
 from procd.master import listeners
+from procd.master.fdstore import FdStore
 from procd.master.listeners import Listener
 
 
@@ -36,6 +37,7 @@ class Listening:
     def __init__(self) -> None:
         self.serving: list[Listener] = []
         self._is_closed = False
+        self._store = FdStore()
         self._of: dict[int, list[Listener]] = {}  # generation → its listeners, in its order
         self._added: list[Listener] = []
         self._silent: list[Listener] = []  # those of them that share a port
@@ -45,7 +47,9 @@ class Listening:
         """Bind all of a start; raises StartFailed, and then close() closes the first of them."""
         _check_number(listens)
         for listen in listens:
-            self.serving.append(listeners.bind(listen, backlog))
+            kept = self._store.take(listen, backlog)
+            self.serving.append(kept or listeners.bind(listen, backlog))
+        self._store.keep(self.serving)
 
     def prepare(self, generation: int, config: Config, hosts: Mapping[str, str]) -> None:
         """Have what a coming generation listens on; *hosts* are addresses of names, looked up.
@@ -115,6 +119,7 @@ class Listening:
             logs.info("listener removed", address=listener.address)
             listener.shut()
         self._adapt(config)
+        self._store.keep(self.serving)
 
     def _adapt(self, config: Config) -> None:
         """Give those that stay the permissions that the config has now."""
@@ -152,6 +157,8 @@ class Listening:
 
     def close(self) -> None:
         """Close all, for good."""
+        if not self._is_closed:
+            self._store.close(self.serving)
         self._is_closed = True
         for listener in (*self.serving, *self._added, *self._leaving):
             listener.close()

@@ -40,6 +40,8 @@ from procd.master.recovery import Recovery
 from procd.master.service import Ready, Service
 from procd.master.tokenqueue import TokenQueue
 from procd.master.watching import Watching
+from procd.service import sdnotify
+from procd.spawn import stacks
 from procd.spawn.context import Origin
 
 ROUNDS = 64  # of plan and action in one turn; what is left then is due in the next
@@ -52,6 +54,7 @@ class Master:
         self._config = config
         self._overrides = overrides
         self._ready = ready
+        self._watchdog = sdnotify.Watchdog()
         self._loop = Loop()
         self._reader = ConfigReader(config.path, overrides, self._loop)
         self._public: PublicQueue | None = None
@@ -65,6 +68,7 @@ class Master:
         kernel.become_subreaper()
         files = Files(self._config)
         files.take()
+        stacks.answer(files.ipc_dir)
         listening = Listening()
         try:
             listening.open(self._config.listen, self._config.backlog)
@@ -190,6 +194,7 @@ class Master:
         self._service.recovery.tick(now)
         self._service.ingresses.tick(now)
         self._service.watching.tick(now, is_idle=self._service.generations.is_idle)
+        self._watchdog.tick(now, self._service.is_well)
 
     def _deadline(self, now: float) -> float:
         try:
@@ -202,6 +207,7 @@ class Master:
         service = self._service
         rows, held = service.processes.rows(), service.processes.held
         return min(
+            self._watchdog.due,
             *service.generations.due(),
             *service.recovery.due(),
             service.watching.due(),

@@ -10,7 +10,7 @@ from math import inf
 
 from procd import logs
 from procd.config.schema import Config
-from procd.ipc.scoreboard import Scoreboard
+from procd.ipc.scoreboard import Role, Scoreboard
 from procd.master.bases import Bases
 from procd.master.files import Files
 from procd.master.generations import Generations
@@ -110,6 +110,13 @@ class Service:
         for process in self.processes.table.values():
             self.processes.send(process, "log", {"level": level})
 
+    def is_well(self) -> bool:
+        """Tell whether clients are served or about to be; systemd's watchdog asks."""
+        going = (State.DRAINING, State.KILLED)
+        return self.stopping.is_asked or any(
+            row.seat.role is Role.WORKER and row.state not in going for row in self.processes.rows()
+        )
+
     def count(self) -> None:
         """Tell the processes how many there are now, and tasks who is there to run them."""
         counts = self.generations.counts
@@ -139,7 +146,7 @@ class Service:
         self.stopping.ask(deadline, discard=discard)
         if first:
             logs.info("stopping", pid=os.getpid())
-            sdnotify.stopping()
+            sdnotify.stopping(deadline - time.monotonic())
             self.watching.close()
             self.generations.close("the service is stopping")
             self.listening.close()

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import daemon
@@ -21,6 +23,7 @@ from procd.config.schema import Config
 from procd.errors import ProcdError, StartFailed
 
 UMASK = 0o027
+DESCRIPTORS_MAX = 1 << 20  # max_conn is at most a million
 
 
 def repair_streams() -> None:
@@ -32,6 +35,19 @@ def repair_streams() -> None:
             # The lowest free number is this one.
             os.open(os.devnull, os.O_RDWR)
             os.set_inheritable(fd, True)
+
+
+def raise_descriptors() -> None:
+    """Let this process and its forks open as many files as the hard limit says, in reason.
+
+    The usual soft limit of 1,024 is for programs that use select(2) on them; max_conn is more.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Some containers have no limit, and some programs close every descriptor up to it.
+    enough = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
+    if soft != resource.RLIM_INFINITY and soft < enough:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
 
 
 def open_log(path: Path) -> int:
@@ -104,6 +120,7 @@ def run_daemon(config: Config, overrides: Sequence[str], ready_fd: int) -> int:
 def _run(config: Config, overrides: Sequence[str], ready: Callable[[str | None], None]) -> int:
     from procd.master.master import Master
 
+    raise_descriptors()
     return Master(config, overrides, ready).run()
 
 

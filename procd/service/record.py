@@ -91,17 +91,13 @@ def read(config_path: Path) -> Record | None:
 
 def living() -> list[Record]:
     """Every service that runs and that this user may know of: his own and root's, root: all."""
-    folders = {*_own_folders(), _SYSTEM}
-    if os.geteuid() == 0:
-        folders |= {*Path("/run/user").glob("*/procd"), *Path("/tmp").glob("procd-*")}  # noqa: S108 - as above
-    found = {
-        (record.pid, record.config_path): record
-        for folder in sorted(folders)
-        if _is_trusted(folder, anybodys=os.geteuid() == 0)
-        for path in sorted(folder.glob("*.json"))
-        if (record := _parsed(path)) is not None and record.alive
-    }
+    found = {(one.pid, one.config_path): one for _, one in _all() if one.alive}
     return list(found.values())
+
+
+def dead() -> list[tuple[Path, Record]]:
+    """Every record of a service that does not run any more, where it lies; as far as living()."""
+    return [(path, found) for path, found in _all() if not found.alive]
 
 
 def remove(config_path: Path, pid: int) -> None:
@@ -130,6 +126,17 @@ def _found(config_path: Path) -> Iterator[Record]:
     for folder in folders:
         if _is_trusted(folder) and (record := _parsed(folder / _name(config_path), config_path)):
             yield record
+
+
+def _all() -> Iterator[tuple[Path, Record]]:
+    folders = {*_own_folders(), _SYSTEM}
+    if os.geteuid() == 0:
+        folders |= {*Path("/run/user").glob("*/procd"), *Path("/tmp").glob("procd-*")}  # noqa: S108 - as above
+    for folder in sorted(folders):
+        if _is_trusted(folder, anybodys=os.geteuid() == 0):
+            for path in sorted(folder.glob("*.json")):
+                if (record := _parsed(path)) is not None:
+                    yield path, record
 
 
 def _absolute(path: Path) -> str:

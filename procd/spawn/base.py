@@ -16,10 +16,10 @@ from procd import logs
 from procd.config.schema import Config
 from procd.ipc.channel import Channel, Packet
 from procd.linux import process
-from procd.spawn import child, manifest, sources
+from procd.spawn import child, manifest, sources, stacks
 from procd.spawn.child import Birth
 from procd.spawn.context import Origin
-from procd.spawn.forkserver import seconds_to, send_pairs, serve
+from procd.spawn.forkserver import log, seconds_to, send_pairs, serve
 from procd.spawn.preload import Preloaded, preload
 from procd.spawn.template import Template
 
@@ -45,6 +45,7 @@ class Base:
         logs.name_process("base")
         process.set_name("procd: base")
         process.drop_privileges(config.user, config.group)
+        stacks.answer(self._origin.ipc_dir)
         process.die_with_parent()  # a change of uid has cleared it
         if os.getppid() != self._origin.master_pid:
             return 0
@@ -59,7 +60,7 @@ class Base:
             "look": self._compare,
             "hash": self._hash,
             "poll": self._poll,
-            "log": _log,
+            "log": log,
         }
         return serve(self._channel, commands, self._idle)
 
@@ -144,8 +145,3 @@ class Base:
             self._seen, self._looked = now, time.time_ns()
             self._next_look = time.monotonic() + POLL_SECONDS
         return seconds_to(self._next_look)
-
-
-def _log(packets: list[Packet]) -> None:
-    for packet in packets:
-        logs.ordered(packet.body.get("level"), tuple(os.dup(fd) for fd in packet.fds))

@@ -96,3 +96,9 @@ def send_pairs(
             channel.send(kind, {"pairs": batch, "ask": ask, "more": True, "last": last})
             batch, size = [], 0
     channel.send(kind, {"pairs": batch, "ask": ask, "more": False, "last": last})
+
+
+def log(packets: list[Packet]) -> None:
+    """Follow the master's orders about the log; a command of every such process."""
+    for packet in packets:
+        logs.ordered(packet.body.get("level"), tuple(os.dup(fd) for fd in packet.fds))

@@ -22,12 +22,12 @@ from procd.config.schema import Config
 from procd.ipc.channel import Channel, Packet
 from procd.ipc.scoreboard import Role
 from procd.linux import process
-from procd.spawn import child
+from procd.spawn import child, stacks
 from procd.spawn.appimport import AppImport, rehearse
 from procd.spawn.child import Adopt, Birth
 from procd.spawn.context import Context, Kind, Origin
 from procd.spawn.explain import explain
-from procd.spawn.forkserver import send_pairs, serve
+from procd.spawn.forkserver import log, send_pairs, serve
 from procd.tasks.dispatcher import Shared
 from procd.taskworker.taskworker import TaskWorker
 from procd.worker.worker import Worker
@@ -58,9 +58,10 @@ class Template:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # print() belongs in the log at once
         adopt()
+        stacks.answer(self._origin.ipc_dir)
         rehearse(self._origin.code_dir)
         self._channel.send("waits")
-        commands = {"import": self._import, "fork": self._fork, "log": _log}
+        commands = {"import": self._import, "fork": self._fork, "log": log}
         return serve(self._channel, commands)
 
     def _import(self, packets: list[Packet]) -> None:
@@ -145,6 +146,7 @@ class Template:
         process.set_name(f"procd: {context.name}")
         self._inherited = self._channel  # kept: its number is closed here, or another's by now
         self._channel = context.channel  # late imports are told there
+        stacks.answer(self._origin.ipc_dir)
         context.shared.arena.become(context.row, context.incarnation)
         context.on_started = self._tell_modules
         context.adopt = adopt
@@ -178,11 +180,6 @@ def reseed() -> None:
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
-
-
-def _log(packets: list[Packet]) -> None:
-    for packet in packets:
-        logs.ordered(packet.body.get("level"), tuple(os.dup(fd) for fd in packet.fds))
 
 
 def _runner() -> asyncio.Runner:

@@ -41,6 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("service.record", "service.sdnotify"),
     ("master.*",),
     ("service.*",),
+    ("doctor.*",),
     ("cli.*",),
     ("__main__", ""),
 )

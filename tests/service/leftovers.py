@@ -10,6 +10,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,13 +89,12 @@ def arenas(folder: Path) -> list[Path]:
 def records(of: Path) -> list[Path]:
     """The master's records outside run_dir that name *of*."""
     word = str(of).encode()
-    return [
-        path
-        for folder in RECORDS
-        if folder.is_dir()
-        for path in folder.rglob("*")
-        if path.is_file() and word in path.read_bytes()
-    ]
+    found = []
+    for path in [path for folder in RECORDS if folder.is_dir() for path in folder.rglob("*")]:
+        with suppress(OSError):  # another service's, which has just removed it
+            if path.is_file() and word in path.read_bytes():
+                found.append(path)
+    return found
 
 
 def prove_nothing_left(service: Service) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
-from tests.service.conftest import Serve
 from tests.service.edits import BOTH_WAYS, Begin, apply, free_port, loaded, refuse, restore, serves
 
 FAULTS = {
@@ -83,25 +80,3 @@ def test_edit_that_is_in_effect_at_once_does_not_wait_for_good_code(begin: Begin
     service.edit("import no_such_module\n", "")
     service.wait_for(lambda: service.status()["reload"]["state"] == "ok", 10)
     assert len(service.pids("worker")) == 3
-
-
-def test_systemd_is_told_of_a_refusal_and_of_its_end(make: Serve) -> None:
-    service = make(watch_file=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.settimeout(10)
-        systemd.bind(str(service.root / "notify"))
-        service.extra_environment["NOTIFY_SOCKET"] = str(service.root / "notify")
-
-        def told(words: str) -> str:
-            while words not in (text := systemd.recv(4096).decode()):
-                pass
-            return text
-
-        service.start_foreground()
-        told("READY=1")
-        good = service.config_path.read_text()
-        service.config_path.write_text(good + "wroker_num: 3\n")
-        assert "did you mean worker_num" in told("READY=1")
-        service.config_path.write_text(good)
-        assert told("READY=1").endswith("STATUS=generation 1 serves")
-    (service.root / "notify").unlink()

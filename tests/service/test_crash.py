@@ -111,8 +111,8 @@ def test_repeated_deaths_back_off_and_recover(service: Service) -> None:
 
 def test_new_generation_ends_a_backoff(service: Service) -> None:
     for _ in range(4):
-        service.wait_for(service.seats, 10)
-        service.kill(service.seats()[0])
+        first = service.wait_for(service.seats, 10)[0]
+        service.kill(first)
         service.wait_for(lambda: service.processes("worker"), 10)
     service.reload()
     assert len(service.pids("worker")) == 2

@@ -110,7 +110,7 @@ def test_every_large_task_runs_while_processes_are_killed(serve: Serve) -> None:
     service = serve(task_max_attempts=20)
     rng = random.Random(7)
     accepted: list[int] = []
-    for turn in range(scaled(400)):
+    for turn in range(scaled(200)):
         try:
             service.ask(f"flood({RAN}, {turn * 5}, 5)", 5)
             accepted += range(turn * 5, turn * 5 + 5)

