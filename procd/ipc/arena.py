@@ -30,6 +30,7 @@ from procd.linux import recordlock
 
 # Chunk locks lie far behind the slots' bytes; a lock needs no bytes under it.
 CHUNK_LOCKS = 1 << 40
+LOCK_SECONDS = 0.00005  # between two tries at a lock that is held for microseconds
 
 
 class Arena:
@@ -143,20 +144,29 @@ class Arena:
         arena knows better. The winner holds the record lock until finish().
         Raises Damaged if its file is gone or of another length.
         """
-        slot, epoch = words.slot_of(token), words.token_epoch(token)
-        if slot >= self.layout.slots or not recordlock.try_lock(self.fd, slot):
+        slot = words.slot_of(token)
+        if slot >= self.layout.slots:
             return None
+        while not recordlock.try_lock(self.fd, slot):
+            # Whoever holds it runs this task (its word says so in a moment), or looks by a token
+            # of an earlier one, or has just finished that: then the task has no other token.
+            if not self._is_claimable(token):
+                return None
+            time.sleep(LOCK_SECONDS)
         # Read under the lock: only now is nobody else between his look and his word.
-        word = self.word(slot)
-        claimable = words.state_of(word) in (SlotState.QUEUED, SlotState.ADDRESSED)
-        if not claimable or words.epoch_of(word) != epoch:
+        if not self._is_claimable(token):
             recordlock.unlock(self.fd, slot)
             return None
-        attempt = words.unpack(word).attempt
+        _, attempt, _, epoch = words.unpack(self.word(slot))
         self._set_word(slot, words.pack(SlotState.RUNNING, attempt, self.row, epoch))
         at = self.layout.body_at(slot)
         meta = Meta.unpack(self.map[at : at + lay.META_BYTES])
         return attempt, meta, self._get(token, TASK, at + lay.META_BYTES, meta.payload_bytes)
+
+    def _is_claimable(self, token: int) -> bool:
+        word = self.word(words.slot_of(token))
+        waits = words.state_of(word) in (SlotState.QUEUED, SlotState.ADDRESSED)
+        return waits and words.epoch_of(word) == words.token_epoch(token)
 
     def finish(self, token: int, result: bytes, *, failed: bool) -> None:
         """Publish the result and let go; this process never touches the slot again.

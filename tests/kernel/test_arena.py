@@ -187,13 +187,46 @@ def test_kill_9_of_the_claimer_frees_the_lock_and_leaves_the_word_for_the_master
     assert service.slot(token)[1:4] == (SlotState.RUNNING, 0, tasker.seat.row)
 
 
-def test_a_locked_slot_is_not_claimed_whatever_its_word_says(
+def test_a_task_whose_slot_is_still_looked_at_is_claimed_once_that_is_over(
+    service: Service, worker: Someone, tasker: Someone
+) -> None:
+    """By who has just finished the one before it there: this task has no other token."""
+    (slot, *_) = worker.arena.lease()
+    token = accept(worker, slot)
+    assert recordlock.try_lock(service.file.fd, slot)
+    real = recordlock.try_lock
+
+    def body(say: Say) -> object:
+        def telling(fd: int, offset: int) -> bool:
+            is_mine = real(fd, offset)
+            if not is_mine:
+                say("locked")
+            return is_mine
+
+        pytest.MonkeyPatch().setattr(recordlock, "try_lock", telling)
+        return tasker.arena.claim(token) is not None
+
+    with forked(body) as child:
+        assert child.line() == "locked"
+        recordlock.unlock(service.file.fd, slot)
+        while (line := child.line()) == "locked":
+            pass
+        assert line == "True"
+
+
+def test_a_task_that_somebody_runs_is_not_claimed(
     service: Service, worker: Someone, tasker: Someone
 ) -> None:
     (slot, *_) = worker.arena.lease()
     token = accept(worker, slot)
-    assert recordlock.try_lock(service.file.fd, slot)
-    assert outcome(lambda: tasker.arena.claim(token)) == "None"
+
+    def body(say: Say) -> None:
+        tasker.arena.claim(token)
+        wait_for_ever(say)
+
+    with forked(body) as child:
+        assert child.line() == "ready"
+        assert outcome(lambda: service.someone(Role.TASK).arena.claim(token)) == "None"
 
 
 def test_finish_lets_go_of_the_slot(service: Service, worker: Someone, tasker: Someone) -> None:
