@@ -12,7 +12,7 @@ VENV := .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info
 endif
 BIN := $(VENV)/bin
 
-.PHONY: help run test test-short lint bench bench-reload endurance torture clean
+.PHONY: help run test test-short lint bench bench-reload bench-foreign endurance torture clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -50,6 +50,9 @@ bench: $(VENV)/.installed-dev  ## what the README claims, measured here
 
 bench-reload: $(VENV)/.installed-bench  ## a save served: procd beside its peers (13 minutes; fetches them)
 	@exec $(BIN)/python -m bench.reload --picture bench/reload.svg
+
+bench-foreign: $(VENV)/.installed-dev  ## a million hostile messages; what the ingress takes from PHP (8 minutes)
+	@exec $(BIN)/python -m bench.foreign
 
 endurance: $(VENV)/.installed-bench  ## 1,000 reloads of a heavy app under load; a save in 80,000 lines
 	@exec $(BIN)/python -m bench.endurance
