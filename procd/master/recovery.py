@@ -244,8 +244,9 @@ class Recovery:
             return True
         number = self.arena.meta(slot.number).dst_worker_id
         if not 0 <= number < self._scoreboard.counts()[1]:  # of no seat, or damaged: to any
-            if self.arena.unaddress(slot):
-                self._tokens[slot.token] = None
+            if not self.arena.unaddress(slot):
+                return False  # it is looked at this moment: another try tells whether it runs
+            self._tokens[slot.token] = None
             return True
         seat = self._scoreboard.find(Role.TASK, number, 0)
         if seat is None:
