@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from statistics import median
 
@@ -194,12 +194,17 @@ class Baits:
         now = self._stand()
         return [*sorted(seen), *(["the folder's files"] if now != self._before else [])]
 
+    def close(self) -> None:
+        self._watch.close()
+
 
 def hostility(count: int) -> Iterator[Verdict]:
     root = Path(tempfile.mkdtemp(prefix="pb"))
     try:
-        baits = Baits(root)
-        with listening(task_tmpdir=str(baits.folder)) as (service, queue):
+        with (
+            closing(Baits(root)) as baits,
+            listening(task_tmpdir=str(baits.folder)) as (service, queue),
+        ):
             yield from flood(service, queue, baits, count)
             service.stop()
             with suppress(QueueGone):

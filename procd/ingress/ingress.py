@@ -240,6 +240,7 @@ class Ingress:
             self._wait_for_room(DISK_SECONDS)
 
     def _take_some(self, queue: MessageQueue) -> None:
+        self._intake.look_anew()
         try:
             for _ in range(BATCH):
                 if not self._serves:

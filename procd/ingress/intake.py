@@ -10,6 +10,7 @@ at: where it is another message, that one is now in our hands alone, and is stor
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ class Intake:
         self._tally = tally
         self._in_hand: Message | None = None  # taken off, and not stored yet
         self._window: sysvraw.Window | None = None  # of the queue as it is now
+        self._passed = 0  # answers that lie before the next message, as far as is known
         self._prepared: Prepared | None = None  # of a message for which there was no room
 
     @property
@@ -67,8 +69,12 @@ class Intake:
         """Tell whether a message would be lost with this process."""
         return self._in_hand is not None
 
+    def look_anew(self) -> None:
+        """Believe nothing about the queue: time has passed, and others have had their way."""
+        self._passed = 0
+
     def take(self, queue: MessageQueue) -> None:
-        """Take one message.
+        """Take one message; first look_anew(), then as often as you like.
 
         Raises QueueEmpty, QueueGone, QueueDenied; TaskQueueFull and TaskRejected where there is
         no room for it: nothing has happened to it then.
@@ -100,12 +106,15 @@ class Intake:
         """Look at the oldest message that is not somebody's answer."""
         if self._window is None or self._window.queue is not queue:
             self._window = sysvraw.Window(queue)
-        index = 0
-        while (message := self._window.look(index))[1] > LARGEST_TASK_TYPE:
-            index += 1
+            self._passed = 0
+        # Hundreds that nobody reads may lie there: not past all of them for each message.
+        while (message := self._window.look(self._passed))[1] > LARGEST_TASK_TYPE:
+            self._passed += 1
         return message
 
     def _take_off(self, queue: MessageQueue, message: Message) -> None:
+        if self._passed and queue.last_receiver != os.getpid():
+            self._passed = 0  # somebody has read an answer: the next message has moved up
         try:
             # Of its type it is the first: all before it are answers.
             found = queue.receive(message[1])

@@ -192,6 +192,10 @@ class MessageQueue:
         """When the last message was received, in seconds since 1970; 0 = never."""
         return self._stat("last_receive_time")
 
+    @property
+    def last_receiver(self) -> int:
+        return self._stat("last_receive_pid")  # 0 = nobody yet, or nobody of this namespace
+
     def __repr__(self) -> str:
         return f"queue {label(self.key)}"
 

@@ -5,21 +5,43 @@ from __future__ import annotations
 import contextlib
 import random
 import struct
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.mutations import Mutator
 from procd.ipc.foreign import envelope, php, swoole
 from procd.ipc.foreign.codec import CODECS
 from procd.ipc.foreign.envelope import FORMATS, SWOOLE_FAILED, Envelope, Reply, Status
 from procd.ipc.foreign.message import Reason, Refused, Request, Rules, understand
 from procd.ipc.foreign.swoole import Flag, TaskMessage, TmpFile
 from procd.ipc.wire import Undecodable
+from tests.service.daemon import scaled
 
 AUTO = Rules()
 REASONS = (Reason.EMPTY, Reason.SYSTEM, Reason.UNDECODABLE, Reason.REPLY_TYPE)
 TYPE = 2**22 + 7
+SECONDS = 0.5  # of this thread's own time; a hundredth of it is much
+# As large as a message can be, and of a shape that makes some parsers slow or gives them up.
+PITS = [
+    b"i:" + b"9" * 8000 + b";",
+    b"d:" + b"9" * 8000 + b";",
+    b"a:1:{i:0;" * 700 + b"N;" + b"}" * 700,
+    b's:5:"' + b'";' * 4000,
+    b'O:8:"' + b"{" * 8000 + b"}",
+    b"a:900:{" + b"".join(b"i:%d;N;" % n for n in range(900)) + b"}",
+    b"[" * 4096 + b"]" * 4096,
+    b'{"":' * 1300 + b"1" + b"}" * 1300,
+    b"[" + b"9" * 8000 + b"]",
+    b"[1e" + b"9" * 4000 + b"]",
+    b'["' + b"\\ud800" * 1300 + b'"]',
+    b"\x91" * 8192,
+    b"\x81" * 8192,
+    b"\xdd\xff\xff\xff\xff" * 1600,
+    b"\xf0\x9f" * 4096,
+]
 HELLO = bytes.fromhex("01000000 0f00 0000 07 00 0400") + b"Hello from PHP!"
 
 
@@ -209,22 +231,26 @@ def test_any_bytes_are_understood_or_refused(data: bytes, codec: str) -> None:
     assert isinstance(found, Request) or found in REASONS
 
 
-def test_mutated_messages_are_understood_or_refused() -> None:
-    rng = random.Random(7)
-    seeds = [
-        *(HELLO, php.dump([1, {"a": "b"}]), b'{"a": [1, 2]}', CODECS["msgpack"].encode({"n": [1]})),
-        swoole.build(TaskMessage(1, b"x" * 20, 0x84), 40),
-        swoole.build(TaskMessage(1, TmpFile(b"/tmp/x", 9), Flag.TMPFILE), 12),
-        envelope.build(Envelope("php", Status.REQUEST, TYPE, 5, b"i:7;")),
-    ]
-    for _ in range(20_000):
-        data = bytearray(rng.choice(seeds))
-        for _ in range(rng.randint(1, 4)):
-            data[rng.randrange(len(data))] = rng.randrange(256)
-        if rng.random() < 0.2:
-            del data[rng.randrange(len(data)) :]
+@pytest.mark.heavy
+def test_damaged_messages_are_understood_or_refused_and_none_takes_long() -> None:
+    mutator = Mutator(random.Random(7), [b"/etc/passwd", b"../x"])
+    longest = 0.0
+    for _ in range(scaled(1_000_000)):
+        data, _ = mutator.next()
+        began = time.thread_time()
         with contextlib.suppress(Refused):
-            understand(bytes(data), AUTO)
+            understand(data, AUTO)
+        longest = max(longest, time.thread_time() - began)
+    assert longest < SECONDS
+
+
+@pytest.mark.parametrize("codec", ["auto", "json", "msgpack", "php"])
+@pytest.mark.parametrize("data", PITS, ids=lambda data: repr(data[:12]))
+def test_what_is_made_to_take_long_does_not(data: bytes, codec: str) -> None:
+    began = time.thread_time()
+    with contextlib.suppress(Refused):
+        understand(data, Rules(codec))
+    assert time.thread_time() - began < SECONDS
 
 
 @settings(max_examples=100)
