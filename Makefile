@@ -51,7 +51,7 @@ bench: $(VENV)/.installed-dev  ## what the README claims, measured here
 bench-reload: $(VENV)/.installed-bench  ## a save served: procd beside its peers (13 minutes; fetches them)
 	@exec $(BIN)/python -m bench.reload --picture bench/reload.svg
 
-bench-foreign: $(VENV)/.installed-dev  ## a million hostile messages; what the ingress takes from PHP (8 minutes)
+bench-foreign: $(VENV)/.installed-dev  ## a million hostile messages; what the ingress takes from PHP (3 minutes)
 	@exec $(BIN)/python -m bench.foreign
 
 endurance: $(VENV)/.installed-bench  ## 1,000 reloads of a heavy app under load; a save in 80,000 lines
