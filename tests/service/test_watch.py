@@ -135,9 +135,13 @@ def test_globs_of_watch_extra_reload_too(make: Serve) -> None:
     page = service.root / "templates" / "page.html"
     page.write_text("one")
     service.start()
-    page.write_text("two")
+    # By rename: written in place it is empty for a moment, which is a content of its own.
+    fresh = service.root / "fresh"
+    fresh.write_text("two")
+    fresh.replace(page)
     service.wait_for(lambda: service.status()["generation"] == 2, 5)
-    (service.root / "templates" / "new.html").write_text("new")
+    fresh.write_text("new")
+    fresh.replace(page.with_name("new.html"))
     service.wait_for(lambda: service.status()["generation"] == 3, 5)
     (service.root / "templates" / "page.css").write_text("no html")
     quiet_for(service, 0.5)
