@@ -22,6 +22,7 @@ def stack_files(service: Service) -> set[str]:
 
 @pytest.mark.short
 def test_every_process_tells_where_it_stands(service: Service) -> None:
+    service.wait_for(lambda: service.pids("spare"), 10)  # which is forked a moment after the start
     said = service.ok("stacks").stdout
     found = titles(said)
     assert found[:5] == ["master", "worker 0", "worker 1", "task 2", "task 3"]
@@ -66,6 +67,7 @@ def stuck() -> object:
 
 
 def test_asking_again_and_again_disturbs_nobody(service: Service) -> None:
+    service.wait_for(lambda: service.pids("spare"), 10)  # which is forked a moment after the start
     with ThreadPoolExecutor(4) as pool:
         said = list(pool.map(lambda _: service.ok("stacks").stdout, range(8)))
     assert len({tuple(titles(one)) for one in said}) == 1
