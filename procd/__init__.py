@@ -10,14 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from procd.app import Connection, Server, Task
+    from procd.app import Connection, Server, Task, current_task
     from procd.errors import (
         InboxFull,
         MessageTooBig,
         NoSuchWorker,
         ProcdError,
         SendBufferFull,
+        TaskCancelled,
         TaskError,
+        TaskExpired,
         TaskFailed,
         TaskQueueFull,
         TaskRejected,
@@ -35,12 +37,15 @@ __all__ = [
     "SendBufferFull",
     "Server",
     "Task",
+    "TaskCancelled",
     "TaskError",
+    "TaskExpired",
     "TaskFailed",
     "TaskQueueFull",
     "TaskRef",
     "TaskRejected",
     "TaskTimeout",
+    "current_task",
     "task",
 ]
 
@@ -49,6 +54,7 @@ _ROOMS = {
     "Server": "procd.app",
     "Task": "procd.app",
     "TaskRef": "procd.tasks.ref",
+    "current_task": "procd.app",
     "task": "procd.tasks.registry",
 }
 

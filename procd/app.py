@@ -10,10 +10,11 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 from procd.errors import ProcdError
 from procd.ipc import wire
+from procd.tasks import current
 from procd.tasks.ref import TaskRef
 from procd.tasks.registry import NotInService
 
@@ -79,6 +80,18 @@ class Task(Protocol):
         Raises TypeError, MessageTooBig, TaskRejected.
         """
 
+    def progress(self, value: object) -> None:
+        """Tell who sent it how far it is: `async for value in ref.progress()`.
+
+        Nobody waits, and nothing of it is stored: a dispatcher that does not read in time, or has
+        died, misses it. Raises TypeError for what cannot travel, MessageTooBig over 8,000 bytes.
+        """
+
+
+def current_task() -> Task | None:
+    """Return the task that runs here, as in a named task's function; None where none does."""
+    return cast("Task | None", current.find())
+
 
 class Host(Protocol):
     """The process behind a Server: a worker or a task worker."""
@@ -90,6 +103,7 @@ class Host(Protocol):
     def worker_id(self) -> int: ...
     def task(self, payload: bytes, dst_worker_id: int | None) -> TaskRef: ...
     async def task_wait(self, payload: bytes, timeout: float | None) -> object: ...
+    def cancel_task(self, task_id: int) -> bool: ...
     def send_message(self, data: object, dst_worker_id: int) -> None: ...
     def stats(self) -> dict[str, int]: ...
 
@@ -194,6 +208,10 @@ class Server:
         """
         self._need("task", "task_wait")
         return self._process.task_wait(wire.pack(data), timeout)
+
+    def cancel_task(self, task_id: int) -> bool:
+        """Cancel a task by its id, whoever sent it; as TaskRef.cancel()."""
+        return self._process.cancel_task(task_id)
 
     def send_message(self, data: object, dst_worker_id: int) -> None:
         """Send *data* to the on_pipe_message handler of any worker or task worker.

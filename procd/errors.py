@@ -65,8 +65,19 @@ class TaskFailed(TaskError):
         self.traceback = traceback
 
 
-class TaskTimeout(TaskError):
-    """The result did not come within the time that the caller gave."""
+class TaskTimeout(TaskFailed):
+    """It took too long: longer than the task's timeout, or than who waits for it would wait.
+
+    Raised in the task's handler too, when its time is up.
+    """
+
+
+class TaskExpired(TaskFailed):
+    """Its ttl was over before a task worker came to it: it has not been begun."""
+
+
+class TaskCancelled(TaskFailed):
+    """Somebody cancelled the task. Raised in its handler too, if it runs at that moment."""
 
 
 class MessageTooBig(ProcdError):

@@ -22,6 +22,7 @@ LIVE = (
 # These live in workers and task workers, or in what the app's import saw: a new generation.
 GENERATION = (
     *("app", "chdir", "listen", "env", "hang_timeout", "max_request", "task_max_request"),
+    "task_max_rss",
     *("max_memory", "max_conn", "send_buffer_bytes"),
     *("task_max_bytes", "task_timeout"),
 )

@@ -24,7 +24,6 @@ YEAR = 365 * 86400  # seconds
 # What a config may already say but this version cannot do: refused, for it must not silently do
 # nothing. A key leaves this table with the code that makes it true.
 NOT_YET = {
-    "task_timeout": "a time limit for tasks",
     "max_memory": "recycling a process by its memory",
 }
 LISTENERS_NOT_YET = ("udp", "tls", "http", "https")
@@ -106,6 +105,7 @@ class Config:
     hang_timeout: float | None = field(metadata=_key(Kind.SECONDS, 30, null=True))
     max_request: int = field(metadata=_key(Kind.COUNT, 0, span=(0, 10**9)))
     task_max_request: int = field(metadata=_key(Kind.COUNT, 0, span=(0, 10**9)))
+    task_max_rss: int | None = field(metadata=_key(Kind.BYTES, None, span=(M, 1024 * G), null=True))
     max_memory: int | None = field(metadata=_key(Kind.BYTES, None, span=(M, 1024 * G), null=True))
     user: str | None = field(metadata=_key(Kind.USER, None, null=True))
     group: str | None = field(metadata=_key(Kind.GROUP, None, null=True))

@@ -86,6 +86,7 @@ class Ingress:
             on_gone=lambda: self._tell("queue is gone"),
         )
         relay.on_result = self._finished
+        relay.dispatcher.timeout = config.task_timeout
         tmpdir = None
         if config.task_tmpdir is not None:
             tmpdir = TmpDir(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from procd.errors import TaskFailed
 from procd.ipc import inbox, wire
 from procd.ipc.foreign.envelope import Reply
-from procd.ipc.inbox import Hint, Inbox
+from procd.ipc.inbox import Hint, Inbox, Progress
 from procd.ipc.scoreboard import Cell, Role, Standing
 from procd.ipc.tally import Count, Tally
 from procd.spawn.context import Origin
@@ -101,7 +101,7 @@ class Relay:
                 item = None
             if isinstance(item, Hint):
                 self.dispatcher.take_hint(item.token)
-            else:
+            elif not isinstance(item, Progress):  # which nobody listens to here
                 self._cells[Cell.BAD_MESSAGES] += 1
         self.dispatcher.take_missed()
 

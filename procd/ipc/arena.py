@@ -23,8 +23,10 @@ import time
 
 from procd.ipc import layout as lay
 from procd.ipc import words
-from procd.ipc.layout import Layout, Meta
+from procd.ipc.layout import Layout, Meta, MetaValues
 from procd.ipc.spool import RESULT, TASK, Spool
+from procd.ipc.terms import AT as TERMS_AT
+from procd.ipc.terms import CANCELLED_AT, DUE_AT, TRIES_AT, Terms
 from procd.ipc.words import SlotState
 from procd.linux import recordlock
 
@@ -48,6 +50,7 @@ class Arena:
         self.map = mmap.mmap(fd, layout.size)
         self._words = memoryview(self.map).cast("Q")
         self._first_word = layout.words_at // 8
+        self._first_body, self._body_bytes = layout.bodies_at, layout.body_bytes
 
     def become(self, row: int, incarnation: int) -> None:
         """Say who this process is; once, right after the fork."""
@@ -55,6 +58,9 @@ class Arena:
 
     def word(self, slot: int) -> int:
         return self._words[self._first_word + slot]
+
+    def _body_at(self, slot: int) -> int:
+        return self._first_body + slot * self._body_bytes
 
     def _set_word(self, slot: int, word: int) -> None:
         self._words[self._first_word + slot] = word
@@ -90,28 +96,42 @@ class Arena:
         self._words[self.layout.chunk_at(chunk) // 8] = lay.NOBODY
 
     def accept(
-        self, slot: int, payload: bytes, *, worker_id: int, dst: int, flags: int, priority: int
+        self, slot: int, payload: bytes, meta: MetaValues, state: SlotState, terms: bytes = b""
     ) -> int:
         """Write a task into a free slot of an own chunk; return its token.
 
         From the last store on the task is accepted: it will run. Raises what Spool.write does.
         """
-        at = self.layout.body_at(slot)
+        at = self._body_at(slot)
         epoch = words.epoch_of(self.word(slot)) + 1
         token = words.token(slot, epoch)
         self._put(token, TASK, at + lay.META_BYTES, payload)
-        lay.META.pack_into(
-            self.map,
-            at,
-            *(self.row, self.incarnation, worker_id, dst, flags, priority, len(payload)),
-            time.time(),
-        )
-        state = SlotState.QUEUED if dst < 0 else SlotState.ADDRESSED
+        lay.META.pack_into(self.map, at, *meta)
+        if terms:
+            self.map[at + TERMS_AT : at + lay.META_BYTES] = terms
         self._set_word(slot, words.pack(state, 0, 0, epoch))
         return token
 
+    def cancel(self, token: int) -> bool:
+        """Mark a task as cancelled, from any process; False if it is over, or names nothing.
+
+        One that has not begun does not begin any more. The master does the rest.
+        """
+        slot = words.slot_of(token)
+        if slot >= self.layout.slots or not any(self._is(token, state) for state in words.LIVE):
+            return False
+        self._words[(self._body_at(slot) + CANCELLED_AT) // 8] = token
+        return True
+
+    def is_cancelled(self, token: int) -> bool:
+        at = self._body_at(words.slot_of(token)) + CANCELLED_AT
+        return self._words[at // 8] == token
+
     def is_done(self, token: int) -> bool:
         return self._is(token, SlotState.DONE)
+
+    def is_delayed(self, token: int) -> bool:
+        return self._is(token, SlotState.DELAYED)
 
     def is_addressed(self, token: int) -> bool:
         return self._is(token, SlotState.ADDRESSED)
@@ -123,7 +143,7 @@ class Arena:
 
     def result(self, token: int) -> tuple[bytes, bool]:
         """Return the result of a done task, and whether it failed. Raises Damaged."""
-        at = self.layout.body_at(words.slot_of(token))
+        at = self._body_at(words.slot_of(token))
         size, failed = lay.result_of(self._words[(at + lay.RESULT_AT) // 8])
         start = at + lay.META_BYTES + self.layout.slot_bytes
         return self._get(token, RESULT, start, size), failed
@@ -131,7 +151,7 @@ class Arena:
     def free(self, token: int) -> None:
         """Give a done slot of an own chunk free."""
         slot, epoch = words.slot_of(token), words.token_epoch(token)
-        if self.layout.is_spooled(self.map, self.layout.body_at(slot)):
+        if self.layout.is_spooled(self.map, self._body_at(slot)):
             self.spool.remove(token)
         self._set_word(slot, words.pack(SlotState.FREE, 0, 0, epoch))
 
@@ -159,7 +179,7 @@ class Arena:
             return None
         _, attempt, _, epoch = words.unpack(self.word(slot))
         self._set_word(slot, words.pack(SlotState.RUNNING, attempt, self.row, epoch))
-        at = self.layout.body_at(slot)
+        at = self._body_at(slot)
         meta = Meta.unpack(self.map[at : at + lay.META_BYTES])
         return attempt, meta, self._get(token, TASK, at + lay.META_BYTES, meta.payload_bytes)
 
@@ -175,11 +195,26 @@ class Arena:
         Spool.write does, and the task still runs then.
         """
         slot = words.slot_of(token)
-        at = self.layout.body_at(slot)
+        at = self._body_at(slot)
         self._put(token, RESULT, at + lay.META_BYTES + self.layout.slot_bytes, result)
         self._words[(at + lay.RESULT_AT) // 8] = lay.result_word(len(result), failed=failed)
         word = words.unpack(self.word(slot))
         self._set_word(slot, words.pack(SlotState.DONE, word.attempt, self.row, word.epoch))
+        recordlock.unlock(self.fd, slot)
+
+    def terms(self, token: int) -> Terms:
+        at = self._body_at(words.slot_of(token))
+        return Terms.unpack(self.map[at : at + lay.META_BYTES])
+
+    def postpone(self, token: int, terms: Terms) -> None:
+        """Give back a task that is to be tried again when *terms*.due has come, and let go."""
+        slot = words.slot_of(token)
+        at = self._body_at(slot)
+        self.map[at + DUE_AT : at + DUE_AT + 8] = terms.pack()[:8]
+        self._words[(at + TRIES_AT) // 8] = terms.tries
+        word = words.unpack(self.word(slot))
+        attempt = min(word.attempt + 1, words.MAX_ATTEMPTS)
+        self._set_word(slot, words.pack(SlotState.DELAYED, attempt, 0, word.epoch))
         recordlock.unlock(self.fd, slot)
 
     def dispatcher(self, token: int) -> tuple[int, int]:

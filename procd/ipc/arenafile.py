@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,12 +21,12 @@ from procd.ipc import layout as lay
 from procd.ipc import words
 from procd.ipc.layout import Damaged, Layout, Meta
 from procd.ipc.spool import Spool
+from procd.ipc.terms import TERMS, Terms
 from procd.ipc.words import SlotState, Writer
 from procd.linux import recordlock
 
 SPOOL = "spool"  # the folder, beside the arena
 LOCK_TRIES = 100  # the master waits for nobody
-_LIVE = (SlotState.QUEUED, SlotState.ADDRESSED, SlotState.RUNNING)
 
 
 class Slot(NamedTuple):
@@ -173,6 +173,14 @@ class ArenaFile:
     def meta(self, number: int) -> Meta:
         return Meta.unpack(self._meta(number))
 
+    def terms(self, slot: Slot) -> Terms:
+        """Return a task's terms; without any it has no retries, and each attempt was a crash."""
+        meta = self._meta(slot.number)
+        these = Terms.unpack(meta)
+        if Meta.unpack(meta).flags & TERMS:
+            return these
+        return Terms(crashes=slot.attempt, cancelled=these.cancelled)
+
     def payload(self, number: int) -> bytes:
         """Return as much of a payload as stands in the slot: nothing if it is in the spool."""
         size = self.meta(number).payload_bytes
@@ -208,23 +216,34 @@ class ArenaFile:
 
     def unaddress(self, slot: Slot) -> bool:
         """Let any task worker have an addressed task; False when it is running by now."""
+        return self._changed(slot, lambda: self.move(slot, SlotState.QUEUED, slot.attempt))
+
+    def withdraw(self, slot: Slot, result: bytes) -> bool:
+        """Publish that a task was cancelled before it began; False to be looked at again."""
+        return self._changed(slot, lambda: self.fail(slot, result))
+
+    def _changed(self, slot: Slot, change: Callable[[], None]) -> bool:
+        """Change a slot under its lock if it is still as it was."""
         if not recordlock.try_lock(self.fd, slot.number):
             return False
         try:
-            if self.slot(slot.number) != slot:
-                return False
-            self.move(slot, SlotState.QUEUED, slot.attempt)
-            return True
+            is_same = self.slot(slot.number) == slot
+            if is_same:
+                change()
+            return is_same
         finally:
             recordlock.unlock(self.fd, slot.number)
 
     def fail(self, slot: Slot, result: bytes) -> None:
-        """Publish a failure for a task whose process is dead."""
+        """Publish a failure for a task that nobody runs."""
         at = self.layout.body_at(slot.number)
         os.pwrite(self.fd, result, at + lay.META_BYTES + self.layout.slot_bytes)
-        told = lay.result_word(len(result), failed=True)
-        os.pwrite(self.fd, lay.WORD.pack(told), at + lay.RESULT_AT)
+        self.note(slot.number, lay.RESULT_AT, lay.result_word(len(result), failed=True))
         self.move(slot, SlotState.DONE, slot.attempt)
+
+    def note(self, number: int, at: int, word: int) -> None:
+        """Write one of those words of a slot's meta that may change."""
+        os.pwrite(self.fd, lay.WORD.pack(word), self.layout.body_at(number) + at)
 
     def set_owner(self, chunk: int, owner: int) -> None:
         os.pwrite(self.fd, lay.WORD.pack(owner), self.layout.chunk_at(chunk))
@@ -261,10 +280,10 @@ def _check_kind(fd: int) -> None:
 
 
 def _check_states(table: array[int]) -> None:
-    if any(word & words.STATE_MASK > SlotState.DONE for word in table):
+    if any(word & words.STATE_MASK > SlotState.DELAYED for word in table):
         raise Damaged("a slot is in a state that does not exist")
 
 
 def live(slots: Iterator[Slot]) -> list[Slot]:
     """Keep the slots whose tasks have not finished."""
-    return [slot for slot in slots if slot.state in _LIVE]
+    return [slot for slot in slots if slot.state in words.LIVE]

@@ -23,7 +23,9 @@ from procd.ipc import wire
 MAX_MESSAGE_BYTES = 200_000  # 212,000 pass through a datagram socket, 300,000 do not
 _MAX_DATAGRAM = MAX_MESSAGE_BYTES + 64
 
-HINT, TASK, MESSAGE = b"H", b"T", b"M"
+MAX_PROGRESS_BYTES = 8_000  # a small one finds room where a large one would not
+
+HINT, TASK, MESSAGE, PROGRESS = b"H", b"T", b"M", b"P"
 _TOKEN = struct.Struct("<cQ")
 
 
@@ -44,6 +46,13 @@ class Message(NamedTuple):
 
     src_worker_id: int
     data: object
+
+
+class Progress(NamedTuple):
+    """What an own task tells while it runs."""
+
+    token: int
+    value: object
 
 
 class Gone(Exception):
@@ -73,8 +82,16 @@ def message(src_worker_id: int, data: object) -> bytes:
     return packed
 
 
-def parse(datagram: memoryview) -> Hint | Addressed | Message:
-    """Raises wire.Undecodable for anything that hint(), addressed(), message() did not make."""
+def progress(token: int, value: object) -> bytes:
+    """Raises TypeError for a value that cannot travel, MessageTooBig over 8,000 bytes."""
+    packed = _TOKEN.pack(PROGRESS, token) + wire.pack(value)
+    if len(packed) > MAX_PROGRESS_BYTES:
+        raise MessageTooBig(f"a progress of {len(packed)} bytes; {MAX_PROGRESS_BYTES} are allowed")
+    return packed
+
+
+def parse(datagram: memoryview) -> Hint | Addressed | Message | Progress:
+    """Raises wire.Undecodable for anything that the functions above did not make."""
     kind = bytes(datagram[:1])
     if kind in (HINT, TASK) and len(datagram) == _TOKEN.size:
         token = _TOKEN.unpack(datagram)[1]
@@ -83,6 +100,9 @@ def parse(datagram: memoryview) -> Hint | Addressed | Message:
         value = wire.unpack(datagram[1:])
         if isinstance(value, list) and len(value) == 2 and type(value[0]) is int:
             return Message(value[0], value[1])
+    if kind == PROGRESS and len(datagram) > _TOKEN.size:
+        token = _TOKEN.unpack(datagram[: _TOKEN.size])[1]
+        return Progress(token, wire.unpack(datagram[_TOKEN.size :]))
     raise wire.Undecodable("not a message of procd")
 
 
@@ -144,7 +164,7 @@ class Post:
 
     def send(self, row: int, incarnation: int, datagram: bytes) -> None:
         """Raises InboxFull, Gone."""
-        sock = self._messages if datagram[:1] == MESSAGE else self._hints
+        sock = self._hints if datagram[:1] in (HINT, TASK) else self._messages
         try:
             sock.sendto(datagram, path_of(self._folder, row, incarnation))
         except BlockingIOError:

@@ -6,7 +6,7 @@ arenafile (the master's pread and pwrite).
     0      header: magic, version, geometry, CRC of these        (written once)
     4096   chunk table: one owner word a chunk
     ...    slot words, 8 bytes each, together so that a scan is one read
-    ...    bodies: 64 bytes of meta, payload area, result area
+    ...    bodies: 128 bytes of meta and terms (ipc.terms), payload area, result area
 
 A payload or result longer than its area stands in a file instead (ipc.spool).
 """
@@ -22,14 +22,14 @@ from typing import NamedTuple
 from procd.ipc import words
 
 MAGIC = b"procdarn"
-VERSION = 1
+VERSION = 2
 PAGE = 4096
-META_BYTES = 64
+META_BYTES = 128
 
 WORD = struct.Struct("<Q")  # aligned, in one pack_into: never torn
 _HEADER = struct.Struct("<8sIIIIQ")  # magic, version, slots, slot_bytes, chunk_slots, first epoch
 _CRC = struct.Struct("<I")
-META = struct.Struct("<IIiiIIId")
+META = struct.Struct("<IIiiIIIdQ")
 RESULT_AT = 56  # within the meta's bytes: one word, result bytes << 1 | failed
 _LENGTHS = struct.Struct("<24xI28xQ")  # the payload's, and that word
 
@@ -151,6 +151,7 @@ class Meta(NamedTuple):
     priority: int
     payload_bytes: int
     accepted_at: float  # wall clock, for people
+    task_id: int = 0  # of a task that is in the arena once more; 0 = its token
 
     def pack(self) -> bytes:
         return META.pack(*self)
@@ -158,6 +159,9 @@ class Meta(NamedTuple):
     @classmethod
     def unpack(cls, data: bytes) -> Meta:
         return cls(*META.unpack_from(data))
+
+
+MetaValues = tuple[int, int, int, int, int, int, int, float, int]  # quicker made than a Meta
 
 
 def result_word(result_bytes: int, *, failed: bool) -> int:

@@ -35,6 +35,10 @@ class Cell(IntEnum):
     REFUSED = 9  # tasks for which there was no room
     BAD_MESSAGES = 10  # bytes in the inbox or queue that were none of ours
     UNHANDLED = 11  # pipe messages without a handler
+    DEADLINE = 12  # monotonic nanoseconds when the kernel ends it for its task's timeout; 0 = never
+    RETRIED = 13  # tasks that failed and are tried again
+    EXPIRED = 14  # tasks that nobody began in time
+    CANCELLED = 15
 
 
 class Role(IntEnum):

@@ -38,6 +38,10 @@ class SlotState(IntEnum):
     ADDRESSED = 2  # accepted, for the task worker of one seat
     RUNNING = 3  # claimed: a task worker holds the record lock on its byte
     DONE = 4  # the result stands in the slot, for the dispatcher to read
+    DELAYED = 5  # accepted, or to be tried once more, and not due yet: the master queues it then
+
+
+LIVE = (SlotState.QUEUED, SlotState.ADDRESSED, SlotState.RUNNING, SlotState.DELAYED)
 
 
 class Writer(Enum):
@@ -54,17 +58,26 @@ _S, _W = SlotState, Writer
 CHANGES: dict[tuple[SlotState, SlotState], frozenset[Writer]] = {
     (_S.FREE, _S.QUEUED): frozenset({_W.DISPATCHER}),
     (_S.FREE, _S.ADDRESSED): frozenset({_W.DISPATCHER}),
+    (_S.FREE, _S.DELAYED): frozenset({_W.DISPATCHER}),
+    (_S.DELAYED, _S.QUEUED): frozenset({_W.MASTER}),
     (_S.QUEUED, _S.RUNNING): frozenset({_W.TASK_WORKER}),
     (_S.ADDRESSED, _S.RUNNING): frozenset({_W.TASK_WORKER}),
     (_S.RUNNING, _S.DONE): frozenset({_W.TASK_WORKER, _W.MASTER}),
     # Its process died: once more, or (above) it has used up its attempts.
     (_S.RUNNING, _S.QUEUED): frozenset({_W.MASTER}),
+    # Its handler raised, and it has retries left.
+    (_S.RUNNING, _S.DELAYED): frozenset({_W.TASK_WORKER}),
+    # Cancelled before it began.
+    (_S.QUEUED, _S.DONE): frozenset({_W.MASTER}),
+    (_S.ADDRESSED, _S.DONE): frozenset({_W.MASTER}),
+    (_S.DELAYED, _S.DONE): frozenset({_W.MASTER}),
     # The seat that it was addressed to is gone.
     (_S.ADDRESSED, _S.QUEUED): frozenset({_W.MASTER}),
     (_S.DONE, _S.FREE): frozenset({_W.DISPATCHER, _W.MASTER}),
     # `procd stop --discard`.
     (_S.QUEUED, _S.FREE): frozenset({_W.MASTER}),
     (_S.ADDRESSED, _S.FREE): frozenset({_W.MASTER}),
+    (_S.DELAYED, _S.FREE): frozenset({_W.MASTER}),
 }
 
 

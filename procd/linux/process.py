@@ -114,6 +114,12 @@ def drop_privileges(user: str | None, group: str | None) -> None:
     _check_no_way_back(uid, gid, user)
 
 
+def own_rss() -> int:
+    """Resident bytes of this process."""
+    with open("/proc/self/statm", "rb", buffering=0) as statm:
+        return int(statm.read(128).split()[1]) * _PAGE_BYTES
+
+
 def memory(pid: int) -> tuple[int | None, int | None]:
     """Resident and proportional bytes of *pid*: (rss, pss), None for what cannot be known.
 

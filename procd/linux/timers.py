@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 
 _CLOCK_MONOTONIC = 1
 _SIGEV_SIGNAL = 0
@@ -37,7 +36,7 @@ class _Itimerspec(ctypes.Structure):
 class Deadline:
     """put_off() within *seconds* again and again, or *signum* comes."""
 
-    def __init__(self, seconds: float, signum: signal.Signals) -> None:
+    def __init__(self, seconds: float, signum: int) -> None:
         """Raises OSError. The time begins with the first put_off()."""
         self.seconds = seconds
         self._timer = ctypes.c_void_p()

@@ -63,12 +63,22 @@ class Events:
                 process.is_shut = True
             case "heir" if state is State.DRAINING:
                 heirs.answer(service, process)
-            case "queue is gone":
-                service.recovery.queue_is_missed(time.monotonic())
             case "modules":
                 service.bases.learn({name: file or "" for name, file in packet.pairs().items()})
             case "sources":
                 self._imported(process.row.seat.generation)
+            case _:
+                self._heard_of_tasks(packet)
+
+    def _heard_of_tasks(self, packet: Packet) -> None:
+        service, now = self._service, time.monotonic()
+        match packet.kind:
+            case "delayed":
+                service.recovery.delays.learn(packet.number("id"))
+            case "cancel":
+                service.cancelling.cancel(packet.number("id"), now)
+            case "queue is gone":
+                service.recovery.queue_is_missed(now)
 
     def _serves(self, process: Process) -> None:
         service, now = self._service, time.monotonic()

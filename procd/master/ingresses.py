@@ -23,7 +23,7 @@ MOST_SEATS = 65536  # numbers of a seat
 # What an ingress builds on: another value takes another ingress.
 _KEYS = (
     *("message_queue_strings", "message_queue_codec", "message_queue_reply_type"),
-    *("task_tmpdir", "task_max_bytes"),
+    *("task_tmpdir", "task_max_bytes", "task_timeout"),
 )
 
 Json = dict[str, object]

@@ -23,6 +23,7 @@ from procd.linux import process as kernel
 from procd.master import publicqueue, strangers
 from procd.master.actions import Actions
 from procd.master.bases import Bases
+from procd.master.cancelling import Cancelling
 from procd.master.commands import Commands
 from procd.master.configreader import ConfigReader
 from procd.master.control import Control
@@ -134,6 +135,10 @@ class Master:
         service = self._service
         events = Events(service)
         service.processes = Processes(service.origin, self._loop, events.heard, events.died)
+        recovery = service.recovery
+        service.cancelling = Cancelling(
+            *(recovery.arena, recovery.endings, service.scoreboard, service.processes.table)
+        )
         service.bases = Bases(self._config)
         service.ingresses = Ingresses(
             *(self._config, service.origin, service.processes, service.recovery),
@@ -192,6 +197,7 @@ class Master:
         now = time.monotonic()
         self._reader.tick(now)
         self._service.recovery.tick(now)
+        self._service.cancelling.tick(now)
         self._service.ingresses.tick(now)
         self._service.watching.tick(now, is_idle=self._service.generations.is_idle)
         self._watchdog.tick(now, self._service.is_well)
@@ -210,6 +216,7 @@ class Master:
             self._watchdog.due,
             *service.generations.due(),
             *service.recovery.due(),
+            *service.cancelling.due(),
             service.watching.due(),
             service.stopping.due(now),
             self._commands.due(),

@@ -12,39 +12,30 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from procd import logs
 from procd.errors import InboxFull
-from procd.ipc import arenafile, inbox, layout, wire, words
+from procd.ipc import arenafile, inbox, layout, words
 from procd.ipc.arenafile import ArenaFile, Slot
 from procd.ipc.doorbell import Doorbell
 from procd.ipc.inbox import Gone, Post
 from procd.ipc.scoreboard import TAKING, Cell, Role, Scoreboard, Seat
 from procd.ipc.spool import RESULT
+from procd.ipc.terms import TRIES_AT
 from procd.ipc.words import SlotState
 from procd.linux.sysv import QueueError, QueueFull
 from procd.master import inheritance
+from procd.master.delays import Delays
+from procd.master.endings import End, Endings, after_crash
 from procd.master.tokenqueue import TokenQueue
 
 RETRY_SECONDS = 0.005
 RETRY_TOKENS = 512  # sent at once: the master has other things to do
 PRIORITIES = range(1, 10)  # message types of tokens
+NANOSECONDS = 1_000_000_000
 SWEEP_SECONDS = (0.05, 1.0)  # first and longest pause between looks at orphaned chunks
-
-
-@dataclass(slots=True)
-class Totals:
-    """Counters since the master's start of processes that are gone, and the master's own."""
-
-    done: int = 0
-    failed: int = 0
-    retried: int = 0
-    dead: int = 0
-    refused: int = 0
-    unread: int = 0  # results whose dispatcher was gone
 
 
 class Recovery:
@@ -60,7 +51,9 @@ class Recovery:
     ) -> None:
         self.arena = arena
         self.doorbell = Doorbell()
-        self.totals = Totals()
+        self.endings = Endings(arena, scoreboard, post)
+        self.totals = self.endings.totals
+        self.delays = Delays(arena)
         self.max_attempts = attempts
         self._scoreboard = scoreboard
         self._post = post
@@ -83,25 +76,37 @@ class Recovery:
             if owner == layout.NOBODY:
                 continue
             for slot in arenafile.live(self.arena.chunk(chunk)):
-                if slot.state is SlotState.RUNNING:
-                    self._run_again(slot)
-                elif slot.state is SlotState.ADDRESSED:
-                    self.arena.move(slot, SlotState.QUEUED, slot.attempt)
-                self._tokens[slot.token] = None
-                count += 1
+                count += self._adopted(slot)
             self.arena.sweep(chunk)
         strange = self.arena.spool.sweep(self.arena.needs)
         if strange:
             folder = self.arena.spool.path
             logs.warning("not procd's, left alone", folder=folder, names=strange[:5])
+        self.delays.scan()
         self.retry(now)
         self._schedule_sweep(now)
         return count
 
-    def _run_again(self, slot: Slot) -> None:
-        """Queue what was running, when no process is left."""
+    def _adopted(self, slot: Slot) -> bool:
+        """Queue what an earlier master left; False if it is not to be run again."""
+        if slot.state is SlotState.DELAYED:
+            return True
+        if slot.state is SlotState.RUNNING and not self._run_again(slot):
+            return False
+        if slot.state is SlotState.ADDRESSED:
+            self.arena.move(slot, SlotState.QUEUED, slot.attempt)
+        self._tokens[slot.token] = None
+        return True
+
+    def _run_again(self, slot: Slot) -> bool:
+        """Queue what was running, when no process is left; False if that was its only run."""
         self.arena.spool.remove(slot.token, RESULT)
+        end = self._end(slot, "the service ended", was_overdue=False, most=0)
+        if end is not None:
+            self.endings.give_up(slot, end)
+            return False
         self.arena.move(slot, SlotState.QUEUED, _next(slot))
+        return True
 
     # A death
 
@@ -116,11 +121,14 @@ class Recovery:
         self.totals.done += self._scoreboard.get(row, Cell.DONE)
         self.totals.failed += self._scoreboard.get(row, Cell.FAILED)
         self.totals.refused += self._scoreboard.get(row, Cell.REFUSED)
+        self.totals.retried += self._scoreboard.get(row, Cell.RETRIED)
+        self.totals.expired += self._scoreboard.get(row, Cell.EXPIRED)
+        self.totals.cancelled += self._scoreboard.get(row, Cell.CANCELLED)
         if current == TAKING:
             # It had a token in hand that nobody can name: tell all of them again.
             self._queue_again()
         elif current:
-            self._left_in_hand(words.slot_of(current), row, how, blame=blame)
+            self._left_in_hand(words.slot_of(current), row, how, now, blame=blame)
         self.readdress()
         self._orphan(layout.owner_word(row, seat.incarnation))
         self.retry(now)
@@ -131,18 +139,24 @@ class Recovery:
         """Have a token sent for each queued task: which ones are lost nobody can say."""
         self._tokens |= dict.fromkeys(self.arena.tokens(SlotState.QUEUED))
 
-    def _left_in_hand(self, number: int, row: int, how: str, *, blame: bool) -> None:
+    def _left_in_hand(self, number: int, row: int, how: str, now: float, *, blame: bool) -> None:
         if number >= self.arena.layout.slots:
             return  # foreign bytes that it took for a token
         slot = self.arena.slot(number)
         if slot.state is SlotState.QUEUED:
             self._tokens[slot.token] = None
+        elif slot.state is SlotState.DELAYED:
+            self.delays.learn(slot.token)
         elif slot.state is SlotState.DONE:
-            self._tell(slot)
+            self.endings.tell(slot)
         elif slot.state is SlotState.RUNNING and slot.row == row:
             self.arena.spool.remove(slot.token, RESULT)  # perhaps half of one
-            if blame and slot.attempt + 1 >= self.max_attempts:
-                self._give_up(slot, how)
+            deadline = self._scoreboard.get(row, Cell.DEADLINE) / NANOSECONDS
+            overdue = how == "SIGKILL" and 0 < deadline <= now
+            most = self.max_attempts if blame else 0
+            end = self._end(slot, how, was_overdue=overdue, most=most)
+            if end is not None:
+                self.endings.give_up(slot, end)
                 return
             self.totals.retried += 1
             if self.arena.requeue(slot, _next(slot)):
@@ -151,25 +165,14 @@ class Recovery:
                 self._unlocked.append(slot)
             logs.warning("task runs again", id=slot.token, attempt=slot.attempt + 2, because=how)
 
-    def _give_up(self, slot: Slot, how: str) -> None:
-        self.totals.dead += 1
-        text = f"given up after {slot.attempt + 1} attempts (task_max_attempts), the last: {how}"
-        data = self.arena.payload(slot.number)
-        self.arena.fail(slot, wire.pack([text[: self.arena.layout.slot_bytes // 4], ""]))
-        shown = repr(_value(data))[:500] if data else "too large to show"
-        logs.error("task dead", id=slot.token, why=text, data=shown)
-        self._tell(slot)
-
-    def _tell(self, slot: Slot) -> None:
-        """Tell a dispatcher of a result; if its inbox is full it looks for itself."""
-        row, incarnation = layout.owner_of(self.arena.owner(slot.number))
-        datagram = inbox.hint(slot.token)
-        with suppress(InboxFull, Gone):  # what is gone has its chunks swept
-            try:
-                self._post.send(row, incarnation, datagram)
-            except InboxFull:
-                self._scoreboard.set(row, Cell.MISSED, 1)
-                self._post.send(row, incarnation, datagram)
+    def _end(self, slot: Slot, how: str, *, was_overdue: bool, most: int) -> End | None:
+        """Decide on a task whose process died, and count that death."""
+        meta, these = self.arena.meta(slot.number), self.arena.terms(slot)
+        end = after_crash(slot.token, meta, these, how, was_overdue=was_overdue, most=most)
+        if end is None and most:
+            one_more = these._replace(crashes=these.crashes + 1)
+            self.arena.note(slot.number, TRIES_AT, one_more.tries)
+        return end
 
     def _orphan(self, owner: int) -> None:
         mine = {chunk for chunk, word in enumerate(self.arena.owners()) if word == owner}
@@ -178,8 +181,9 @@ class Recovery:
         # While they are nobody else's: what it stored and did not come to tell of.
         size, needs = self.arena.layout.chunk_slots, self.arena.needs
         self.arena.spool.sweep(lambda t: words.slot_of(t) // size not in mine or needs(t))
-        # What it had no room to send is known to nobody else.
+        # What it had no room to send, or no time to tell, is known to nobody else.
         self._queue_again()
+        self.delays.scan()
         for chunk in mine:
             self.totals.unread += self.arena.sweep(chunk)[0]
         # The heirs look soon: most of what is left is about to run.
@@ -271,9 +275,13 @@ class Recovery:
 
     def due(self) -> Iterable[float]:
         """Return the times at which tick() has something to do."""
-        return [at for at in (self.next_retry, self.next_sweep) if at is not None]
+        times = (self.next_retry, self.next_sweep, self.delays.next_look)
+        return [at for at in times if at is not None]
 
     def tick(self, now: float) -> None:
+        if self.delays.next_look is not None and now >= self.delays.next_look:
+            self._tokens |= dict.fromkeys(self.delays.take())
+            self.retry(now)
         if self.next_retry is not None and now >= self.next_retry:
             self.retry(now)
         if self.next_sweep is not None and now >= self.next_sweep:
@@ -294,7 +302,7 @@ class Recovery:
                 for slot in arenafile.live(self.arena.chunk(chunk)):
                     self.arena.move(slot, SlotState.FREE)
             self.arena.sweep(chunk)
-        kept, _ = self.arena.count()
+        kept = sum(self.arena.count()) + len(self.arena.tokens(SlotState.DELAYED))
         self.arena.spool.sweep(self.arena.needs)
         inheritance.write_floor(ids_file, self.arena.last_epoch() + 1)
         self._token_queue.remove()
@@ -306,10 +314,3 @@ class Recovery:
 
 def _next(slot: Slot) -> int:
     return min(slot.attempt + 1, words.MAX_ATTEMPTS)
-
-
-def _value(data: bytes) -> object:
-    try:
-        return wire.unpack(data)
-    except wire.Undecodable:
-        return data

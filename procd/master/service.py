@@ -12,6 +12,7 @@ from procd import logs
 from procd.config.schema import Config
 from procd.ipc.scoreboard import Role, Scoreboard
 from procd.master.bases import Bases
+from procd.master.cancelling import Cancelling
 from procd.master.files import Files
 from procd.master.generations import Generations
 from procd.master.ingresses import Ingresses
@@ -50,6 +51,7 @@ class Service:
     exit_status: int = 0
     spare_at: float = inf  # from when on the next template is forked ahead
     processes: Processes = field(init=False)
+    cancelling: Cancelling = field(init=False)
     generations: Generations = field(init=False)
     bases: Bases = field(init=False)
     watching: Watching = field(init=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from procd.ipc.scoreboard import Cell, Role, Scoreboard
+from procd.ipc.words import SlotState
 from procd.master.bases import Bases
 from procd.master.generation import Last
 from procd.master.generations import Generations
@@ -89,10 +90,13 @@ def tasks(recovery: Recovery, table: Processes, scoreboard: Scoreboard) -> Json:
         "running": running,
         "done": totals.done + total(Cell.DONE),
         "failed": totals.failed + total(Cell.FAILED),
-        "retried": totals.retried,
+        "retried": totals.retried + total(Cell.RETRIED),
         "dead": totals.dead,
         "refused": totals.refused + total(Cell.REFUSED),
         "unread": totals.unread,
+        "delayed": len(recovery.arena.tokens(SlotState.DELAYED)),
+        "expired": totals.expired + total(Cell.EXPIRED),
+        "cancelled": totals.cancelled + total(Cell.CANCELLED),
         "slots": recovery.arena.layout.slots,
     }
 

@@ -16,7 +16,7 @@ from procd.ipc.inbox import Post
 from procd.ipc.layout import Layout
 from procd.ipc.scoreboard import Role, Scoreboard
 from procd.ipc.spool import Spool
-from procd.tasks.dispatcher import Shared
+from procd.tasks.shared import Shared
 from procd.tasks.tokens import Tokens
 
 

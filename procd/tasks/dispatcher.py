@@ -10,44 +10,25 @@ Nothing here blocks.
 
 from __future__ import annotations
 
-from collections import deque
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from procd.errors import InboxFull, ProcdError, TaskFailed, TaskQueueFull
 from procd.ipc import inbox, layout, wire, words
-from procd.ipc.arena import Arena
-from procd.ipc.doorbell import Doorbell
-from procd.ipc.inbox import Gone, Post
-from procd.ipc.scoreboard import Cell, Role, Scoreboard
+from procd.ipc.inbox import Gone
+from procd.ipc.layout import MetaValues
+from procd.ipc.scoreboard import Cell, Role
 from procd.ipc.spool import TASK
+from procd.ipc.words import SlotState
 from procd.tasks import failure
+from procd.tasks.leases import Leases
+from procd.tasks.options import PLAIN, Options
 from procd.tasks.ref import TaskRef
-from procd.tasks.tokens import Tokens
+from procd.tasks.shared import Self, Shared
+from procd.tasks.unsent import Unsent
 
 RETRY_SECONDS = 0.005  # how soon a token that found no room is sent again
-DEFAULT_PRIORITY = 5  # 1 (first) .. 9; the token's message type
-
-
-@dataclass(slots=True)
-class Shared:
-    """What all processes share, as one of them holds it."""
-
-    arena: Arena
-    tokens: Tokens
-    doorbell: Doorbell
-    post: Post
-    scoreboard: Scoreboard
-
-
-class Self(Protocol):
-    """Who this process is."""
-
-    role: Role
-    number: int
-    generation: int
-    row: int
 
 
 @dataclass(slots=True)
@@ -55,7 +36,7 @@ class Dispatcher:
     """One process's way out for tasks.
 
     *on_result* is called with each ref when its result has come; *want_retry* when
-    retry() should be called in RETRY_SECONDS.
+    retry() should be called in RETRY_SECONDS; *tell_master* with a kind and a body.
     """
 
     shared: Shared
@@ -63,70 +44,69 @@ class Dispatcher:
     cells: memoryview
     on_result: Callable[[TaskRef, object, TaskFailed | None], None]
     want_retry: Callable[[], None]
+    tell_master: Callable[[str, dict[str, object]], object] = lambda _kind, _body: None
+    timeout: float | None = None  # of tasks whose options tell none
     pending: dict[int, TaskRef] = field(default_factory=dict)
-    unsent: deque[tuple[int, int]] = field(default_factory=deque)  # token, priority
+    unsent: Unsent = field(default_factory=Unsent)
     unaddressed: list[tuple[int, int]] = field(default_factory=list)  # token, seat number
     room_waiters: list[Callable[[], None]] = field(default_factory=list)
-    _free: dict[int, deque[int]] = field(default_factory=dict)  # chunk -> free slots
     _retry_asked: bool = False
+    _leases: Leases = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._leases = Leases(self.shared.arena)
 
     def dispatch(
-        self, payload: bytes, *, flags: int = 0, seat: int = -1, priority: int = DEFAULT_PRIORITY
+        self, payload: bytes, *, flags: int = 0, seat: int = -1, options: Options = PLAIN
     ) -> TaskRef:
         """Accept a task: when this returns, it will run.
 
         Raises TaskQueueFull when no slot is free, MessageTooBig for a payload over
         task_max_bytes, TaskRejected when one that needs a file cannot be stored.
         """
-        arena = self.shared.arena
+        arena, now = self.shared.arena, time.time()
         if len(payload) > arena.layout.slot_bytes:
             arena.spool.check(len(payload), TASK)  # no slot would ever do
-        slot = self._take_slot()
         me = self.shared.scoreboard.worker_id(self.me.role, self.me.number)
-        to = {"worker_id": me, "dst": seat, "flags": flags, "priority": priority}
-        try:
-            token = arena.accept(slot, payload, **to)
-        except ProcdError:
-            self._give_slot(slot)
-            self.cells[Cell.REFUSED] += 1
-            raise
-        ref = self.pending[token] = TaskRef(token)
+        more, due, terms = options.pack(now, self.timeout)
+        told = (me, seat, flags | more, options.priority, len(payload), now, 0)
+        state = SlotState.QUEUED if seat < 0 else SlotState.ADDRESSED
+        if due:
+            state = SlotState.DELAYED
+        token = self._accept(payload, (arena.row, arena.incarnation, *told), state, terms)
+        ref = self.pending[token] = TaskRef(token, self)
         self.cells[Cell.ACCEPTED] += 1
-        if seat >= 0:
+        if due:
+            self.tell_master("delayed", {"id": token})
+        elif seat >= 0:
             if not self._try_address(token, seat):
                 self.unaddressed.append((token, seat))
                 self._ask_retry()
         # Behind those that wait already, for their order.
-        elif self.unsent or not self._try_send(token, priority):
-            self.unsent.append((token, priority))
+        elif self.unsent.holds_up(options.priority) or not self._try_send(token, options.priority):
+            self.unsent.add(token, options.priority)
             self._ask_retry()
         return ref
 
-    def _take_slot(self) -> int:
-        for slots in self._free.values():
-            if slots:
-                return slots.popleft()
-        leased = self.shared.arena.lease()
-        if not leased:
+    def _accept(self, payload: bytes, meta: MetaValues, state: SlotState, terms: bytes) -> int:
+        arena, slot = self.shared.arena, self._leases.take()
+        try:
+            if slot is None:
+                why = "slots are taken (task_slots): answer busy, or wait with task_wait"
+                raise TaskQueueFull(f"all {arena.layout.slots} {why}")
+            return arena.accept(slot, payload, meta, state, terms)
+        except ProcdError:
+            if slot is not None:
+                self._leases.give(slot)
             self.cells[Cell.REFUSED] += 1
-            raise TaskQueueFull(
-                f"all {self.shared.arena.layout.slots} slots are taken (task_slots): answer "
-                "busy, or wait with task_wait"
-            )
-        slots = deque(leased)
-        self._free[leased[0] // self.shared.arena.layout.chunk_slots] = slots
-        return slots.popleft()
+            raise
 
-    def _give_slot(self, slot: int) -> None:
-        chunk = slot // self.shared.arena.layout.chunk_slots
-        slots = self._free[chunk]
-        slots.append(slot)
-        if len(slots) < self.shared.arena.layout.chunk_slots:
-            return
-        # A whole chunk is free: others may need it more, if another one still has room.
-        if any(other is not slots and other for other in self._free.values()):
-            del self._free[chunk]
-            self.shared.arena.give_back(chunk)
+    def cancel(self, token: int) -> bool:
+        """Cancel a task, whoever sent it; False if it is over."""
+        is_cancelled = self.shared.arena.cancel(token)
+        if is_cancelled:
+            self.tell_master("cancel", {"id": token})
+        return is_cancelled
 
     @property
     def has_unsent(self) -> bool:
@@ -135,8 +115,7 @@ class Dispatcher:
     def retry(self) -> None:
         """Send what found no room before; asks for another retry while some is left."""
         self._retry_asked = False
-        while self.unsent and self._try_send(*self.unsent[0]):
-            self.unsent.popleft()
+        self.unsent.send(self._try_send)
         self.unaddressed = [item for item in self.unaddressed if not self._try_address(*item)]
         if self.has_unsent:
             self._ask_retry()
@@ -176,7 +155,7 @@ class Dispatcher:
         except layout.Damaged as damaged:
             packed, failed = wire.pack([f"its result is damaged: {damaged}", ""]), True
         self.shared.arena.free(token)
-        self._give_slot(words.slot_of(token))
+        self._leases.give(words.slot_of(token))
         self._deliver(ref, packed, failed=failed)
         if self.room_waiters:
             self.room_waiters.pop(0)()

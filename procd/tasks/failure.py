@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from procd.errors import TaskFailed
+import traceback
+
+from procd.errors import TaskCancelled, TaskExpired, TaskFailed, TaskTimeout
 from procd.ipc import wire
 
+FRAME_BYTES = 24  # around two texts and a kind
+TIMEOUT, EXPIRED, CANCELLED = "timeout", "expired", "cancelled"
+_KINDS: dict[object, type[TaskFailed]] = {
+    TIMEOUT: TaskTimeout,
+    EXPIRED: TaskExpired,
+    CANCELLED: TaskCancelled,
+}
 
-def pack(text: str, trace: str, limit: int) -> bytes:
-    """Return a failure as a result; what does not fit a slot is cut, the traceback's top first."""
-    text = _clean(text)[: limit // 8]  # a character has 4 bytes at most
-    room = limit - len(text.encode()) - 16
-    tail = _clean(trace).encode()[-max(1, room) :].decode("utf-8", "ignore")
-    return wire.pack([text, tail])
+
+def pack(text: str, trace: str, limit: int, kind: str = "") -> bytes:
+    """Return a failure as a result; what does not fit a slot is cut, the traceback's top first.
+
+    *kind* is one of those above if procd itself has ended the task.
+    """
+    room = limit - FRAME_BYTES
+    head = _clean(text).encode()[: room // 2 if trace else room]
+    tail = _clean(trace).encode()[-max(1, room - len(head)) :]
+    texts = [part.decode("utf-8", "ignore") for part in (head, tail)]
+    return wire.pack([*texts, kind])
+
+
+def told(error: BaseException) -> tuple[str, str]:
+    """Return an exception in a line that ends with where it was raised, and its traceback."""
+    trace = "".join(traceback.format_exception(error)).strip()
+    text = "".join(traceback.format_exception_only(error)).strip()
+    where = traceback.extract_tb(error.__traceback__)
+    return text + (f" ({where[-1].filename}:{where[-1].lineno})" if where else ""), trace
 
 
 def _clean(text: str) -> str:
@@ -27,4 +49,5 @@ def outcome(packed: bytes, *, failed: bool) -> tuple[object, TaskFailed | None]:
     if not failed:
         return value, None
     parts = [str(part) for part in value] if isinstance(value, list) else [str(value)]
-    return None, TaskFailed(*parts[:2])
+    error = _KINDS.get(parts[2], TaskFailed) if len(parts) > 2 else TaskFailed
+    return None, error(*parts[:2])

@@ -11,6 +11,7 @@ import inspect
 import os
 import random
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from procd import logs
@@ -18,7 +19,7 @@ from procd.app import Handler
 from procd.errors import NoSuchWorker, TaskFailed, TaskQueueFull, TaskTimeout
 from procd.ipc import inbox, wire
 from procd.ipc.channel import Closed, Packet
-from procd.ipc.inbox import Addressed, Gone, Hint, Inbox, Message
+from procd.ipc.inbox import Addressed, Gone, Hint, Inbox, Message, Progress
 from procd.ipc.scoreboard import Cell, Role
 from procd.spawn.context import Context
 from procd.tasks import registry, safeguards
@@ -38,6 +39,9 @@ _COUNTED = {
     "tasks_done": Cell.DONE,
     "tasks_failed": Cell.FAILED,
     "tasks_refused": Cell.REFUSED,
+    "tasks_retried": Cell.RETRIED,
+    "tasks_expired": Cell.EXPIRED,
+    "tasks_cancelled": Cell.CANCELLED,
     "bad_messages": Cell.BAD_MESSAGES,
     "unhandled_messages": Cell.UNHANDLED,
 }
@@ -62,6 +66,8 @@ class ProcessHost:
             self.cells,
             on_result=self._finished,
             want_retry=lambda: self._later(RETRY_SECONDS, self.dispatcher.retry),
+            tell_master=context.channel.send,
+            timeout=context.config.task_timeout,
         )
         self._on_addressed = on_addressed
         context.shared.tokens.on_gone = self._queue_is_gone
@@ -154,6 +160,13 @@ class ProcessHost:
             logs.log.exception("handler failed on=%s", event)
             return None
 
+    async def change(self, seconds: float) -> None:
+        """Wait until a drain should look again, for so long at most."""
+        self.changed.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.changed.wait()
+
     # Tasks
 
     def _queue_is_gone(self) -> None:
@@ -173,6 +186,9 @@ class ProcessHost:
         if seat is None or seat[0] is not Role.TASK:
             raise NoSuchWorker(f"no task worker has the id {dst_worker_id}: {self._ids()}")
         return self.dispatcher.dispatch(payload, seat=seat[1])
+
+    def cancel_task(self, task_id: int) -> bool:
+        return self.dispatcher.cancel(task_id)
 
     def _ids(self) -> str:
         workers, tasks = self.context.shared.scoreboard.counts()
@@ -212,10 +228,12 @@ class ProcessHost:
     @property
     def waits_for_results(self) -> bool:
         """Tell whether somebody here would miss a result that is still to come."""
-        pending = self.dispatcher.pending
-        if not pending:
-            return False
-        return "finish" in self.handlers or any(ref.is_awaited for ref in pending.values())
+        listens = "finish" in self.handlers
+        is_delayed = self.context.shared.arena.is_delayed  # perhaps for days
+        return any(
+            ref.is_awaited or (listens and not is_delayed(token))
+            for token, ref in self.dispatcher.pending.items()
+        )
 
     # Messages
 
@@ -259,6 +277,10 @@ class ProcessHost:
                 self._on_addressed(token)
             case Message(src, data):
                 self._message(src, data)
+            case Progress(token, value):
+                ref = self.dispatcher.pending.get(token)
+                if ref is not None:
+                    ref.take_progress(value)
 
     def _message(self, src_worker_id: int, data: object) -> None:
         handler = self.handlers.get("pipe_message")

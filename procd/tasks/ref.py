@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Generator
+from typing import Protocol
 
 from procd.errors import TaskFailed
+from procd.tasks.progress import Listening
 
 _log = logging.getLogger("procd.task")
+
+
+class Way(Protocol):
+    """By which a task was sent."""
+
+    def cancel(self, token: int) -> bool: ...
 
 
 class TaskRef:
     """A task on its way. `await ref` gives its result, or raises TaskFailed.
 
-    It can be awaited by several, any number of times, also after the result has come. A
+    It can be awaited by several, any number of times, also after the result has come, and by
+    asyncio.gather(). Who is cancelled while he awaits it leaves the task alone: it runs on. A
     failure that nobody ever asked for is logged once. Await it in the process that
     dispatched the task: it means nothing elsewhere.
     """
 
-    __slots__ = ("_error", "_result", "_seen", "_waiters", "id", "is_done")
+    __slots__ = ("_error", "_listening", "_result", "_seen", "_waiters", "_way", "id", "is_done")
 
-    def __init__(self, task_id: int) -> None:
+    def __init__(self, task_id: int, way: Way) -> None:
         self.id = task_id
+        self._way = way
+        self._listening: Listening | None = None
         self.is_done = False
         self._result: object = None
         self._error: TaskFailed | None = None
@@ -39,6 +50,30 @@ class TaskRef:
     def is_awaited(self) -> bool:
         return bool(self._waiters)
 
+    def cancel(self) -> bool:
+        """Ask that the task be not run, or not run on; False if it is over already.
+
+        One that has not begun never does. In one that runs TaskCancelled is raised, and its
+        process is ended if it is still at it a second later. `await` raises TaskCancelled,
+        unless it came to its end all the same.
+        """
+        self._seen = True  # who cancels it knows why it failed
+        return self._way.cancel(self.id)
+
+    async def progress(self) -> AsyncIterator[object]:
+        """Yield what the task tells of how far it is, until it is over.
+
+        What is told faster than it is read may be missing here, but not the last.
+        """
+        self._listening = listening = self._listening or Listening()
+        async for value in listening.values(lambda: self.is_done):
+            yield value
+
+    def take_progress(self, value: object) -> None:
+        """Take in what the task tells; called by the dispatcher."""
+        self._listening = self._listening or Listening()
+        self._listening.tell(value)
+
     async def _wait(self) -> object:
         self._seen = True
         if not self.is_done:
@@ -52,7 +87,7 @@ class TaskRef:
                     self._waiters.remove(waiter)
         if self._error is not None:
             # A new one each time: a raised exception collects the frames that it went through.
-            raise TaskFailed(str(self._error), self._error.traceback)
+            raise type(self._error)(str(self._error), self._error.traceback)
         return self._result
 
     def resolve(self, result: object, error: TaskFailed | None) -> None:
@@ -62,6 +97,8 @@ class TaskRef:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+        if self._listening is not None:
+            self._listening.end()
 
     def __del__(self) -> None:
         if self._error is not None and not self._seen:

@@ -13,7 +13,9 @@ from contextlib import suppress
 from procd.ipc.layout import WORD
 from procd.linux.sysv import MessageQueue, QueueEmpty, QueueError, QueueFull
 
-ALL_PRIORITIES = -9  # the lowest message type up to 9 first
+MOST_URGENT = -9  # the lowest message type up to 9 first
+OLDEST = 0
+OLDEST_EACH = 16  # receives: how soon the oldest token has its turn, whatever its priority
 
 
 class Tokens:
@@ -23,6 +25,7 @@ class Tokens:
         self.key = key
         self.on_gone: Callable[[], object] = lambda: None
         self.on_garbage: Callable[[], object] = lambda: None
+        self._received = 0
         self._queue: MessageQueue | None = None
         with suppress(QueueError):  # gone just now: opened when it is used
             self._queue = MessageQueue.open(key)
@@ -38,10 +41,15 @@ class Tokens:
         return True
 
     def receive(self) -> int | None:
-        """Take the next token off, of the most urgent; None when there is none."""
+        """Take the next token off, of the most urgent; None when there is none.
+
+        Now and then the oldest of all, so that urgent ones let the others have a share.
+        """
+        self._received += 1
+        which = MOST_URGENT if self._received % OLDEST_EACH else OLDEST
         while True:
             try:
-                data, _ = self._open().receive(ALL_PRIORITIES)
+                data, _ = self._open().receive(which)
             except QueueEmpty:
                 return None
             except QueueError:

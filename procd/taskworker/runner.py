@@ -10,71 +10,42 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import traceback
-from asyncio import events
+import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any, Literal
 
 from procd import logs
 from procd.app import Server
-from procd.errors import InboxFull, MessageTooBig, TaskRejected
-from procd.ipc import inbox, layout, wire
-from procd.ipc.inbox import Gone
+from procd.errors import MessageTooBig, TaskRejected
+from procd.ipc import hints, layout, wire
 from procd.ipc.layout import Damaged, Meta
 from procd.ipc.scoreboard import Cell
-from procd.tasks import failure
-from procd.tasks.dispatcher import Shared
+from procd.ipc.terms import TERMS, Terms
+from procd.tasks import current, failure, options
+from procd.tasks.limits import Limits
 from procd.tasks.registry import TASKS
+from procd.tasks.running import RunningTask
+from procd.tasks.shared import Shared
 
 CURRENT, DONE, FAILED = Cell.CURRENT, Cell.DONE, Cell.FAILED
-
-
-class RunningTask:
-    """See procd.Task for what an app may use."""
-
-    __slots__ = (
-        "_runner",
-        "attempt",
-        "data",
-        "id",
-        "is_finished",
-        "meta",
-        "name",
-        "src_worker_id",
-    )
-
-    def __init__(self, runner: Runner, token: int, meta: Meta, attempt: int) -> None:
-        self._runner = runner
-        self.meta = meta
-        self.id = token
-        self.attempt = attempt + 1
-        self.src_worker_id = meta.src_worker_id
-        self.name: str | None = None
-        self.data: object = None
-        self.is_finished = False
-
-    def __repr__(self) -> str:
-        return f"<Task {self.id} {self.name or ''}>"
-
-    def finish(self, result: object) -> None:
-        if not self.is_finished:
-            self._runner.publish(self, wire.pack(result), failed=False)
-
-    def fail(self, text: str, trace: str = "") -> None:
-        if not self.is_finished:
-            packed = failure.pack(text, trace, self._runner.limit)
-            if not self._runner.publish(self, packed, failed=True):
-                logs.log.error("task failed id=%d, its dispatcher is gone: %s", self.id, trace)
+_NO_TERMS = Terms()
 
 
 class Runner:
     """Runs one task at a time; *cells* is the process's row of the scoreboard."""
 
-    def __init__(self, shared: Shared, server: Server, cells: memoryview) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        server: Server,
+        cells: memoryview,
+        tell_master: Callable[[str, dict[str, object]], object] = lambda _kind, _body: None,
+    ) -> None:
         self._shared = shared
         self._server = server
         self._cells = cells
+        self._tell_master = tell_master
+        self._limits = Limits(shared.arena, cells)
         self.limit = shared.arena.layout.slot_bytes  # of a failure
 
     def run(self, token: int) -> Coroutine[Any, Any, None] | Literal[False] | None:
@@ -82,34 +53,34 @@ class Runner:
 
         False for a token that names nothing (old, doubled, foreign): it is dropped.
         """
+        arena = self._shared.arena
         self._cells[CURRENT] = token
         try:
-            claimed = self._shared.arena.claim(token)
+            claimed = arena.claim(token)
         except Damaged as damaged:
             # Claimed, but not readable: its dispatcher is told by the chunk's owner.
             logs.error("task damaged", id=token, why=damaged)
             packed = failure.pack(f"its data is damaged: {damaged}", "", self.limit)
-            self._shared.arena.finish(token, packed, failed=True)
+            arena.finish(token, packed, failed=True)
             self._cells[FAILED] += 1
-            tell(self._shared, *self._shared.arena.dispatcher(token), token)
-            self._cells[CURRENT] = 0
+            self._tell(token, *arena.dispatcher(token))
             return None
         if claimed is None:
             self._cells[CURRENT] = 0
             return False
         attempt, meta, payload = claimed
-        task = RunningTask(self, token, meta, attempt)
+        terms = arena.terms(token) if meta.flags & TERMS else _NO_TERMS
+        task = RunningTask(self, self._shared.post, token, meta, attempt, terms)
+        if terms.expires and time.time() >= terms.expires:
+            task.fail("its ttl was over before it could begin", kind=failure.EXPIRED)
+            return None
         try:
             call = self._prepare(task, payload, meta)
-            del claimed, payload  # may be large, and the handler has what was in it
-            outcome = outside_of_loop(call)
-        except BaseException as error:  # noqa: BLE001 - the app's; costs this task only
+        except Exception as error:  # noqa: BLE001 - of whatever data; costs this task only
             self._failed(task, error)
             return None
-        if inspect.iscoroutine(outcome):
-            return self._await(task, outcome)
-        self._finish(task, outcome)
-        return None
+        del claimed, payload  # may be large, and the handler has what was in it
+        return self._call(task, call)
 
     def _prepare(self, task: RunningTask, payload: bytes, meta: Meta) -> Callable[[], object]:
         data = wire.unpack(payload)
@@ -128,72 +99,78 @@ class Runner:
             raise LookupError(f"this generation of the app has no task {name!r}")
         return lambda: named.function(*args, **kwargs)
 
+    def _call(
+        self, task: RunningTask, handler: Callable[[], object]
+    ) -> Coroutine[Any, Any, None] | None:
+        current.enter(task)
+        try:
+            self._limits.begin(task.id, task.terms.timeout)
+            outcome = self._limits.call(handler)
+        except BaseException as error:  # noqa: BLE001 - the app's; costs this task only
+            self._raised(task, error)
+            return None
+        if inspect.iscoroutine(outcome):
+            return self._await(task, outcome)
+        self._finish(task, outcome)
+        return None
+
     async def _await(self, task: RunningTask, outcome: Coroutine[Any, Any, object]) -> None:
         try:
-            result = await outcome
+            result = await self._limits.await_(outcome)
         except BaseException as error:
-            self._failed(task, error)
+            self._raised(task, error)
             if isinstance(error, asyncio.CancelledError):
                 raise
             return
         self._finish(task, result)
 
     def _finish(self, task: RunningTask, result: object) -> None:
+        self._limits.end()
+        current.leave()
         try:
             task.finish(result)
         except (TypeError, MessageTooBig, TaskRejected) as error:
             task.fail(f"{type(error).__name__}: its result: {error}")
 
-    def _failed(self, task: RunningTask, error: BaseException) -> None:
-        trace = "".join(traceback.format_exception(error)).strip()
+    def _raised(self, task: RunningTask, error: BaseException) -> None:
+        """Its handler raised *error*: try again later, or that is how it ends."""
+        self._limits.end()
+        current.leave()
+        kind = self._limits.kind if error is self._limits.raised else ""
+        is_over = task.is_finished or kind == failure.CANCELLED
+        if task.terms.failures < task.terms.retries and not is_over:
+            self._try_again(task, error)
+        else:
+            self._failed(task, error, kind)
+
+    def _try_again(self, task: RunningTask, error: BaseException) -> None:
+        terms, token = task.terms, task.id
+        again = options.retried(terms, time.time())
+        task.is_over()
+        self._shared.arena.postpone(token, again)
+        self._cells[Cell.RETRIED] += 1
+        self._tell_master("delayed", {"id": token})
+        self._cells[CURRENT] = 0
+        logs.warning("task is tried again", id=token, because=failure.told(error)[0])
+
+    def _failed(self, task: RunningTask, error: BaseException, kind: str = "") -> None:
+        text, trace = failure.told(error)
         if task.is_finished:
             logs.log.error("task failed after it finished id=%d: %s", task.id, trace)
-            return
-        text = "".join(traceback.format_exception_only(error)).strip()
-        where = traceback.extract_tb(error.__traceback__)
-        place = f" ({where[-1].filename}:{where[-1].lineno})" if where else ""
-        task.fail(text + place, trace)
+        else:
+            task.fail(str(error) if kind else text, trace, kind)
 
-    def publish(self, task: RunningTask, packed: bytes, *, failed: bool) -> bool:
+    def publish(self, task: RunningTask, packed: bytes, counter: Cell) -> bool:
         """Put the result into the slot, let go of it, then tell the dispatcher.
 
         False if that is gone. Raises MessageTooBig, TaskRejected, and it is not finished then.
         """
-        self._shared.arena.finish(task.id, packed, failed=failed)
-        task.is_finished = True
-        self._cells[FAILED if failed else DONE] += 1
-        told = tell(self._shared, task.meta.src_row, task.meta.src_incarnation, task.id)
+        self._shared.arena.finish(task.id, packed, failed=counter is not DONE)
+        task.is_over()
+        self._cells[counter] += 1
+        return self._tell(task.id, task.meta.src_row, task.meta.src_incarnation)
+
+    def _tell(self, token: int, row: int, incarnation: int) -> bool:
+        told = hints.tell(self._shared.post, self._shared.scoreboard, row, incarnation, token)
         self._cells[CURRENT] = 0
         return told
-
-
-def tell(shared: Shared, row: int, incarnation: int, token: int) -> bool:
-    """Hint to a dispatcher that a result of its is there; False if it is gone.
-
-    A full inbox sets MISSED and is tried once more: either the second hint arrives, or the
-    dispatcher still has to read, and looks at MISSED after that. One that is gone needs no
-    hint: the master frees what it left.
-    """
-    datagram = inbox.hint(token)
-    with suppress(InboxFull):
-        try:
-            shared.post.send(row, incarnation, datagram)
-        except InboxFull:
-            shared.scoreboard.set(row, Cell.MISSED, 1)
-            shared.post.send(row, incarnation, datagram)
-        except Gone:
-            return False
-    return True
-
-
-def outside_of_loop(call: Callable[[], object]) -> object:
-    """Call a plain handler as if no event loop ran, so that it may use asyncio.run itself.
-
-    A task worker's loop has nothing else to do meanwhile: it runs one task at a time.
-    """
-    loop = events._get_running_loop()  # noqa: SLF001 - for who implements loops, as we do here
-    events._set_running_loop(None)  # noqa: SLF001
-    try:
-        return call()
-    finally:
-        events._set_running_loop(loop)  # noqa: SLF001

@@ -15,6 +15,7 @@ from collections import deque
 from procd import logs
 from procd.ipc.channel import Packet
 from procd.ipc.scoreboard import TAKING, Cell
+from procd.linux import process
 from procd.spawn.context import Context
 from procd.tasks.host import ProcessHost, with_jitter
 from procd.tasks.safeguards import retire_on_sigterm
@@ -30,7 +31,8 @@ class TaskWorker:
         self.context = context
         self.host = ProcessHost(context, on_addressed=self._take_addressed)
         self.loop = asyncio.get_running_loop()
-        self._runner = Runner(context.shared, context.server, self.host.cells)
+        tell_master = context.channel.send
+        self._runner = Runner(context.shared, context.server, self.host.cells, tell_master)
         self._addressed: deque[int] = deque()
         self._epoll = select.epoll()
         context.shared.doorbell.wait_in(self._epoll)
@@ -39,6 +41,7 @@ class TaskWorker:
         self._is_running = False  # an async task
         self._retires_at = with_jitter(context.config.task_max_request)
         self._count = 0
+        self._max_rss = context.config.task_max_rss
         self._deadline = float("inf")
         self._drains = asyncio.Event()
 
@@ -133,6 +136,9 @@ class TaskWorker:
         self._count += 1
         if self._count == self._retires_at:
             self.context.channel.send("retire", {"why": "task_max_request"})
+        elif self._max_rss is not None and process.own_rss() > self._max_rss:
+            self._max_rss = None  # asked for once
+            self.context.channel.send("retire", {"why": "task_max_rss"})
 
     async def _drain(self) -> None:
         host = self.host
@@ -140,9 +146,4 @@ class TaskWorker:
             left = self._deadline - time.monotonic()
             if left <= 0:
                 return
-            host.changed.clear()
-            try:
-                async with asyncio.timeout(min(left, 1.0)):
-                    await host.changed.wait()
-            except TimeoutError:
-                pass
+            await host.change(min(left, 1.0))

@@ -84,7 +84,7 @@ class Drain:
                 until = now + LOOK_SECONDS
             else:
                 until = min(self._deadline, inf if self.mover is None else self.mover.next_look)
-            await self._change_or(until - time.monotonic())
+            await self._host.change(until - time.monotonic())
         for connection in list(self._connections):
             connection.abort()
         await asyncio.sleep(0)  # on_close of the aborted
@@ -98,11 +98,3 @@ class Drain:
 
     def _is_drained(self) -> bool:
         return self._is_empty() and not (self._host.busy or self._host.waits_for_results)
-
-    async def _change_or(self, seconds: float) -> None:
-        self._host.changed.clear()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._host.changed.wait()
-        except TimeoutError:
-            pass

@@ -12,7 +12,7 @@ from procd.errors import InboxFull, TaskFailed
 from procd.ipc import inbox, layout, wire, words
 from procd.ipc.arena import Arena
 from procd.ipc.arenafile import ArenaFile, Slot
-from procd.ipc.inbox import Addressed, Hint, Inbox, Message, Post
+from procd.ipc.inbox import Addressed, Hint, Inbox, Message, Post, Progress
 from procd.ipc.layout import Layout
 from procd.ipc.scoreboard import Cell, Role, Scoreboard, Seat, Standing
 from procd.ipc.words import SlotState
@@ -20,8 +20,9 @@ from procd.linux.sysv import MessageQueue, QueueEmpty, QueueFull
 from procd.master.lease import Lease
 from procd.master.recovery import Recovery
 from procd.master.tokenqueue import TokenQueue
-from procd.tasks.dispatcher import Dispatcher, Shared
+from procd.tasks.dispatcher import Dispatcher
 from procd.tasks.ref import TaskRef
+from procd.tasks.shared import Shared
 from procd.tasks.tokens import Tokens
 
 SLOTS, SLOT_BYTES, ATTEMPTS, EPOCH = 64, 256, 3, 1000
@@ -54,7 +55,7 @@ class Someone:
     def arena(self) -> Arena:
         return self.shared.arena
 
-    def mail(self) -> list[Hint | Addressed | Message]:
+    def mail(self) -> list[Hint | Addressed | Message | Progress]:
         """Everything in its inbox."""
         found = []
         while (datagram := self.inbox.receive()) is not None:

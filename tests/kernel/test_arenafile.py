@@ -101,7 +101,7 @@ def test_where_there_is_none_none_is_adopted(path: Path) -> None:
     assert ArenaFile.adopt(path) is None
 
 
-@pytest.mark.parametrize("state", range(SlotState.DONE + 1, 8))
+@pytest.mark.parametrize("state", range(max(SlotState) + 1, 8))
 def test_a_slot_in_a_state_that_does_not_exist_is_damage(path: Path, state: int) -> None:
     made(path)
     damage(path, SMALL.word_at(40), layout.WORD.pack(1000 << 21 | state))
@@ -193,7 +193,7 @@ def test_the_master_writes_only_what_is_the_masters_to_write(tmp_path: Path) -> 
     with serving(tmp_path) as service:
         (token,) = accept(service)
         slot = service.slot(token)
-        for state in (SlotState.RUNNING, SlotState.DONE, SlotState.ADDRESSED, SlotState.QUEUED):
+        for state in (SlotState.RUNNING, SlotState.DELAYED, SlotState.ADDRESSED, SlotState.QUEUED):
             with pytest.raises(IllegalChange, match="MASTER: QUEUED -> "):
                 service.file.move(slot, state)
         service.file.move(slot, SlotState.FREE)

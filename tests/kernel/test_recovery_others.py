@@ -181,7 +181,7 @@ def test_a_queue_that_somebody_removed_is_made_anew_and_refilled(
     missed: list[str] = []
     worker.shared.tokens.on_gone = lambda: missed.append("gone")
     unsent = worker.dispatcher.dispatch(wire.pack("work")).id
-    assert [item[0] for item in worker.dispatcher.unsent] == [unsent]
+    assert len(worker.dispatcher.unsent) == 1
     assert missed
     service.recovery.queue_is_missed(1.0)
     assert service.tokens.queue.id != old

@@ -23,8 +23,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "logs"),
     ("config.*", "linux.*", "ipc.words", "ipc.wire", "ipc.foreign.*"),
     (
-        *("ipc.layout", "ipc.spool", "ipc.arenafile", "ipc.arena", "ipc.scoreboard"),
-        *("ipc.doorbell", "ipc.inbox", "ipc.channel", "ipc"),
+        *("ipc.layout", "ipc.terms", "ipc.spool", "ipc.arenafile", "ipc.arena", "ipc.scoreboard"),
+        *("ipc.doorbell", "ipc.inbox", "ipc.hints", "ipc.channel", "ipc"),
         *("ipc.keys", "ipc.patience", "ipc.queue", "ipc.swooletask", "ipc.tally"),
     ),
     ("tasks.*",),

@@ -105,7 +105,7 @@ def test_the_forged_header_is_right_when_nothing_is_changed() -> None:
         (bytes(lay.PAGE), SIZE, "not an arena"),
         (forged(magic=b"procdarm"), SIZE, "not an arena"),
         (forged()[:-4] + bytes(4), SIZE, "checksum"),
-        (forged(version=2), SIZE, "of version 2, this procd reads 1"),
+        (forged(version=1), SIZE, "of version 1, this procd reads 2"),
         (forged(slots=0), SIZE, "0 slots in chunks of 1"),
         (forged(slots=words.MAX_SLOTS + 1), SIZE, "1048577 slots"),
         (forged(chunk_slots=0), SIZE, "chunks of 0"),
@@ -180,7 +180,8 @@ def test_two_processes_never_have_the_same_owner_word(
 SMALL = Layout.of(64, 256, 0)
 u32 = st.integers(0, 2**32 - 1)
 i32 = st.integers(-(2**31), 2**31 - 1)
-metas = st.builds(Meta, u32, u32, i32, i32, u32, u32, u32, st.floats(allow_nan=False))
+u64 = st.integers(0, 2**64 - 1)
+metas = st.builds(Meta, u32, u32, i32, i32, u32, u32, u32, st.floats(allow_nan=False), u64)
 results = st.integers(0, 2**63 - 1)
 
 

@@ -26,6 +26,9 @@ class Tasks(TypedDict):
     retried: int
     dead: int
     refused: int
+    delayed: int
+    expired: int
+    cancelled: int
 
 
 class Reload(TypedDict):

@@ -14,7 +14,16 @@ import os
 import time
 from typing import Any
 
-from procd import Connection, InboxFull, Server, Task, TaskQueueFull, task
+from procd import (
+    Connection,
+    InboxFull,
+    Server,
+    Task,
+    TaskFailed,
+    TaskQueueFull,
+    current_task,
+    task,
+)
 
 VERSION = "1"
 GLOBALS = globals()
@@ -122,6 +131,50 @@ def spin() -> int:
 @task
 def add(a: int, b: int = 1) -> dict[str, Any]:
     return {"sum": a + b, "pid": os.getpid()}
+
+
+@task
+def work(expression: str) -> Any:
+    """A task to be sent with options: `work.options(...).send("...")`."""
+    return eval(expression, {**GLOBALS, "task": current_task()})  # noqa: S307 - as below
+
+
+@task
+async def work_async(expression: str) -> Any:
+    code = compile(expression, "<task>", "eval", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    value = eval(code, {**GLOBALS, "task": current_task()})  # noqa: S307 - as below
+    return await value if inspect.isawaitable(value) else value
+
+
+def tell(*words: Any) -> None:
+    """Note something, with the attempt of the task that runs here and the time."""
+    running = current_task()
+    note(*words, running and running.attempt, time.time())
+
+
+def times_out(seconds: float, after: float) -> str:
+    """Take a while, and say what came in between; then take *after* for it."""
+    try:
+        time.sleep(seconds)
+    except TaskFailed as error:
+        tell("raised", type(error).__name__)
+        time.sleep(after)
+        return "tidied up"
+    return "in time"
+
+
+async def awaits_out(seconds: float) -> str:
+    try:
+        await asyncio.sleep(seconds)
+    except asyncio.CancelledError:
+        tell("raised", "CancelledError")
+        raise
+    return "in time"
+
+
+async def heard(ref: Any) -> list[Any]:
+    """Everything that a task tells of its progress, and its result."""
+    return [value async for value in ref.progress()] + [await ref]
 
 
 @server.on_worker_start
