@@ -128,7 +128,8 @@ def _overdue(table: list[Row], now: float) -> Iterator[Action]:
 
 def _wanted(table: list[Row], want: Want) -> Iterator[Seat]:
     """Yield the seats of want that nobody fills, or whose process asks to be replaced."""
-    filled = {row.seat for row in table if row.state not in GOING and not row.retires}
+    turns = _turns(table)
+    filled = {row.seat for row in table if row.state not in GOING and row.row not in turns}
     for number in sorted(want.bases):
         if base_seat(number) not in filled:
             yield base_seat(number)
@@ -144,6 +145,14 @@ def _wanted(table: list[Row], want: Want) -> Iterator[Seat]:
             seat = Seat(share.role, number, share.generation)
             if seat not in filled:
                 yield seat
+
+
+def _turns(table: list[Row]) -> set[int]:
+    """Return the rows that are replaced now: of those of a role that ask for it, one."""
+    others = {row.seat for row in table if row.state not in GOING and not row.retires}
+    asking = [row for row in table if row.retires and row.state not in GOING]
+    asking.sort(key=lambda row: (row.seat not in others, row.row))
+    return {row.row for row in {row.seat.role: row for row in reversed(asking)}.values()}
 
 
 def _missing(
@@ -186,6 +195,7 @@ def _callable(table: list[Row], want: Want) -> Iterator[Action]:
 def _outgoing(table: list[Row], want: Want) -> Iterator[Action]:
     count = {(share.role, share.generation): share.count for share in want.shares}
     successors = {row.seat for row in table if row.state is State.SERVING and not row.retires}
+    turns = _turns(table)
     for row in table:
         if row.state in GOING:
             continue
@@ -202,7 +212,7 @@ def _outgoing(table: list[Row], want: Want) -> Iterator[Action]:
             unwanted = seat.number >= count.get((seat.role, seat.generation), 0)
         if unwanted and (row.state not in UP or seat.role not in (*SEATED, Role.INGRESS)):
             yield Kill(row.row)  # it holds nothing that could be finished
-        elif unwanted or (row.retires and seat in successors):
+        elif unwanted or (row.row in turns and seat in successors):
             yield Stop(row.row)
 
 
