@@ -169,6 +169,29 @@ def test_a_retiring_worker_is_replaced_before_it_goes() -> None:
     assert [each.row for each in world.of(worker(0))] == [new]
 
 
+def test_of_several_that_retire_one_goes_at_a_time() -> None:
+    world = World(worker=1, task=3)
+    world.begin()
+    world.calm_down()
+    old = {each.row for each in world.rows.values() if each.seat.role is Role.TASK}
+    for number in sorted(old):
+        world.retire(number)
+    for left in (3, 2, 1):
+        up = [row for row in world.serving(1) if row.seat.role is Role.TASK]
+        assert len([row for row in up if row.row in old]) == left
+        # One is replaced: until its successor serves and it is told to go, nobody else is.
+        young = [row for row in world.rows.values() if row.seat.role is Role.TASK]
+        (new,) = [row.row for row in young if row.row not in old and row.state is S.FORKING]
+        while world.rows[new].state is not S.SERVING:
+            assert len([row for row in world.serving(1) if row.seat.role is Role.TASK]) >= 3
+            world.go_on(new)
+        for number in [n for n in old if n in world.rows and world.rows[n].state is S.DRAINING]:
+            world.go_on(number)
+    world.calm_down()
+    assert not old & world.rows.keys()
+    assert len(world.serving(1)) == 4
+
+
 def test_when_nothing_is_wanted_base_and_templates_are_killed_and_the_rest_drains() -> None:
     rows = [*forkers(1), row(1, worker(0), S.SERVING), row(2, worker(1), S.DRAINING, 1e9)]
     assert planned(rows) == [Kill(90), Kill(91), Stop(1)]

@@ -168,7 +168,7 @@ def test_a_cancelled_task_that_does_not_stop_has_its_process_killed(serve: Serve
     with service.connect() as client:
         stuck = f"note('at') or {STUCK}"
         client.ask(f"conn.state.update(ref=work.send({stuck!r}))")
-        service.wait_for(lambda: service.ledger_path.exists(), 5)
+        service.wait_for(service.ledger_path.exists, 5)
         client.ask("conn.state['ref'].cancel()")
         answer = client.ask("await outcome(conn.state['ref'])", 20)
     assert answer["error"] == "TaskCancelled"
