@@ -16,6 +16,7 @@ from procd.master.steps import named
 
 _WIDTH = 80
 _TASKS = ("queued", "running", "done", "failed", "retried", "dead", "refused")
+_MORE_TASKS = ("delayed", "expired", "cancelled")  # shown where there are any
 _BAD_TASKS = ("dead", "refused")
 _STATES = {"ready": "green", "backoff": "bold red", "booting": "yellow", "draining": "dim"}
 _COLUMNS = ("id", "role", "pid", "gen", "state", "conn", "reqs", "died", "rss", "pss")
@@ -88,7 +89,7 @@ def _base(base: Page) -> Iterator[Text]:
 
 def _tasks(tasks: Page) -> Iterator[Text]:
     line = Text("tasks")
-    for name in _TASKS:
+    for name in (*_TASKS, *(more for more in _MORE_TASKS if tasks.get(more))):
         style = "bold red" if name in _BAD_TASKS and tasks[name] else "default"
         part = f"  {name} {_count(tasks[name])}"
         if len(line) + len(part) > _WIDTH:

@@ -23,7 +23,7 @@ from procd.ipc.arena import Arena
 from procd.ipc.scoreboard import Cell
 from procd.linux.timers import Deadline
 from procd.tasks import failure
-from procd.tasks.plaincall import outside_of_loop
+from procd.tasks.plaincall import back_in, outside_of_loop, running
 
 NANOSECONDS = 1_000_000_000
 
@@ -39,6 +39,7 @@ class Limits:
         self._timeout = 0.0
         self._overdue_at = 0.0
         self._is_in_handler = False  # a plain one
+        self._loop = running()
         self._coroutine: asyncio.Task[Any] | None = None  # that an async one runs in
         self._timers: tuple[Deadline, Deadline] | None = None  # soft, hard; made when needed
         signal.signal(terms.NUDGE, lambda *_: self._nudged())
@@ -72,6 +73,9 @@ class Limits:
     def end(self) -> None:
         """The handler is over: nothing cuts it short any more."""
         self._token = 0
+        # Both stand already, unless the error was raised just before.
+        self._is_in_handler = False
+        back_in(self._loop)
         if self._timeout and self._timers is not None:
             for timer in self._timers:
                 timer.cancel()

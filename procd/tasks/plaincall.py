@@ -1,8 +1,12 @@
-"""Calling a plain handler from within a loop's callback, as if there were no loop."""
+"""Calling a plain handler from within a loop's callback, as if there were no loop.
+
+An error may be raised anywhere within by a signal's handler (tasks.limits), between any two lines
+here as well: so who calls says afterwards, once more, that the loop runs.
+"""
 
 from __future__ import annotations
 
-from asyncio import events
+from asyncio import AbstractEventLoop, events
 from collections.abc import Callable
 
 
@@ -11,9 +15,19 @@ def outside_of_loop(call: Callable[[], object]) -> object:
 
     A task worker's loop has nothing else to do meanwhile: it runs one task at a time.
     """
-    loop = events._get_running_loop()  # noqa: SLF001 - for who implements loops, as we do here
-    events._set_running_loop(None)  # noqa: SLF001
+    loop = running()
+    back_in(None)
     try:
         return call()
     finally:
-        events._set_running_loop(loop)  # noqa: SLF001
+        back_in(loop)
+
+
+def running() -> AbstractEventLoop | None:
+    """Return the loop that runs here, if any."""
+    return events._get_running_loop()  # noqa: SLF001 - for who implements loops, as we do here
+
+
+def back_in(loop: AbstractEventLoop | None) -> None:
+    """Have *loop* be the one that runs, as it is."""
+    events._set_running_loop(loop)  # noqa: SLF001

@@ -39,7 +39,11 @@ GOOD: dict[str, Any] = {
         },
     ],
     "tasks": dict.fromkeys(
-        ("queued", "running", "done", "failed", "retried", "dead", "refused", "unread"), 0
+        (
+            *("queued", "running", "done", "failed", "retried", "dead", "refused", "unread"),
+            *("delayed", "expired", "cancelled"),
+        ),
+        0,
     ),
     "reload": {
         "state": "ok",
@@ -76,6 +80,13 @@ def test_page_of_a_healthy_service_is_the_service_the_tasks_and_who_runs(
         "id  role    pid  gen  state  conn  reqs  died    rss   pss",
         " 0  worker   80    3  ready     2   190     0  20.0M  2.9M",
     ]
+
+
+def test_counts_that_are_seldom_are_shown_where_there_are_any(page: dict[str, Any]) -> None:
+    page["tasks"] |= {"delayed": 3, "cancelled": 1}
+    text = " ".join(" ".join(drawn(page)).split())
+    assert "delayed 3 cancelled 1" in text
+    assert "expired" not in text
 
 
 def test_what_is_wrong_stands_first(page: dict[str, Any]) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from tests.service.client import Client
 from tests.service.conftest import Serve
 from tests.service.daemon import Service, scaled
 
@@ -32,6 +35,7 @@ def send(service: Service, options: str, expression: str, seconds: float = 15) -
         ("retries=True", "TypeError", "retries=True: it takes int"),
         ("timeout=0", "ValueError", "timeout=0: it takes at least 0.001"),
         ("delay=float('nan')", "ValueError", "delay=nan: it takes 0 to"),
+        ("key='a.png'", "ValueError", "key: not in this version yet"),
         ("delivery='durable'", "ValueError", "not in this version yet"),
         ("delivery='never'", "ValueError", "it takes 'at_least_once' or 'at_most_once'"),
         ("delivery='at_most_once', retries=1", "ValueError", "more than once"),
@@ -160,6 +164,41 @@ def test_urgent_tasks_overtake_and_equal_ones_keep_their_order(serve: Serve) -> 
         assert of_one == sorted(of_one)
     half = order[: count // 2]
     assert sum(number % 9 < 3 for number in half) > sum(number % 9 > 5 for number in half)
+
+
+@pytest.mark.heavy
+def test_a_burst_of_mixed_priorities_from_four_workers_keeps_each_ones_order(serve: Serve) -> None:
+    count = scaled(25_000)
+    service = serve(worker_num=4, task_slots=131_072)
+    held = service.occupy(2)
+    with one_client_each(service) as clients:
+        tell = "note('ran', {}, {}, os.getpid())"
+        for pid, client in clients.items():
+            client.post(
+                f"[work.options(priority=1 + n % 9).send({tell!r}.format({pid}, n)).id"
+                f" for n in range({count})] and 0"
+            )
+        assert [client.read_answer(120) for client in clients.values()] == [0] * 4
+        held.unlink()
+        service.wait_for(lambda: service.status()["tasks"]["done"] >= 4 * count, 240)
+    # What one task worker ran of one sender's tasks of one priority.
+    streams: dict[tuple[int, int, int], list[int]] = {}
+    for sender, number, runner in service.ledger("ran"):
+        streams.setdefault((sender, number % 9, runner), []).append(number)
+    assert sum(map(len, streams.values())) == 4 * count
+    for numbers in streams.values():
+        assert numbers == sorted(numbers)
+
+
+@contextmanager
+def one_client_each(service: Service) -> Iterator[dict[int, Client]]:
+    """A connection to each of four workers, by their pids."""
+    clients: dict[int, Client] = {}
+    with ExitStack() as stack:
+        while len(clients) < 4:
+            client = stack.enter_context(service.connect())
+            clients.setdefault(client.ask("os.getpid()"), client)
+        yield clients
 
 
 def test_what_is_not_urgent_has_its_share_while_urgent_tasks_never_end(serve: Serve) -> None:
