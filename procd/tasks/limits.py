@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from asyncio import events
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -23,7 +24,7 @@ from procd.ipc.arena import Arena
 from procd.ipc.scoreboard import Cell
 from procd.linux.timers import Deadline
 from procd.tasks import failure
-from procd.tasks.plaincall import back_in, outside_of_loop, running
+from procd.tasks.plaincall import outside_of_loop
 
 NANOSECONDS = 1_000_000_000
 
@@ -39,7 +40,7 @@ class Limits:
         self._timeout = 0.0
         self._overdue_at = 0.0
         self._is_in_handler = False  # a plain one
-        self._loop = running()
+        self._loop = events._get_running_loop()  # noqa: SLF001 - as tasks.plaincall
         self._coroutine: asyncio.Task[Any] | None = None  # that an async one runs in
         self._timers: tuple[Deadline, Deadline] | None = None  # soft, hard; made when needed
         signal.signal(terms.NUDGE, lambda *_: self._nudged())
@@ -75,7 +76,7 @@ class Limits:
         self._token = 0
         # Both stand already, unless the error was raised just before.
         self._is_in_handler = False
-        back_in(self._loop)
+        events._set_running_loop(self._loop)  # noqa: SLF001
         if self._timeout and self._timers is not None:
             for timer in self._timers:
                 timer.cancel()

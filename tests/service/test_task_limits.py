@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.service.conftest import Serve
-from tests.service.daemon import Service
+from tests.service.daemon import Service, scaled
 
 STUCK = "spin()"  # in one call of C, where no Python handler of a signal runs
 
@@ -103,6 +103,27 @@ def test_a_timeout_counts_as_an_exception_for_retries(service: Service) -> None:
     question = f"await work.options(timeout=0.1, retries=1, retry_delay=0).send({expression!r})"
     assert service.ask(question) is None
     assert [row[0] for row in service.ledger("ran")] == [1, 2]
+
+
+def test_a_timeout_at_the_very_end_of_a_task_harms_neither_it_nor_the_next(
+    service: Service,
+) -> None:
+    before = service.pids("task")
+    count = scaled(20_000)
+    sleeps = "time.sleep(0.0018 + {} % 8 / 20_000)"
+    one = f"outcome(work.options(timeout=0.002).send({sleeps!r}.format(n)))"
+    answers = service.ask(f"await asyncio.gather(*[{one} for n in range({count})])", 120)
+    assert len(answers) == count
+    in_time = answers.count(None)
+    late = [answer for answer in answers if answer and answer["error"] == "TaskTimeout"]
+    assert in_time + len(late) == count
+    assert late
+    # Their loops still run: messages, async tasks, what a plain handler does with asyncio.
+    for number in (2, 3):
+        question = f"await server.task('asyncio.run(slowly(0))', dst_worker_id={number})"
+        assert service.ask(question)["id"] == number
+    assert service.ask("(await work_async.send('await slowly(0.01)'))['is_task_worker']") is True
+    assert service.pids("task") == before
 
 
 # ---------------------------------------------------------------- cancel
