@@ -109,15 +109,14 @@ def test_a_timeout_at_the_very_end_of_a_task_harms_neither_it_nor_the_next(
     service: Service,
 ) -> None:
     before = service.pids("task")
-    count = scaled(20_000)
+    rounds, count = scaled(20), 1000
     sleeps = "time.sleep(0.0018 + {} % 8 / 20_000)"
     one = f"outcome(work.options(timeout=0.002).send({sleeps!r}.format(n)))"
-    answers = service.ask(f"await asyncio.gather(*[{one} for n in range({count})])", 120)
-    assert len(answers) == count
-    in_time = answers.count(None)
-    late = [answer for answer in answers if answer and answer["error"] == "TaskTimeout"]
-    assert in_time + len(late) == count
-    assert late
+    for _ in range(rounds):
+        answers = service.ask(f"await asyncio.gather(*[{one} for n in range({count})])", 60)
+        late = [answer for answer in answers if answer and answer["error"] == "TaskTimeout"]
+        assert late
+        assert len(late) + answers.count(None) == count
     # Their loops still run: messages, async tasks, what a plain handler does with asyncio.
     for number in (2, 3):
         question = f"await server.task('asyncio.run(slowly(0))', dst_worker_id={number})"
