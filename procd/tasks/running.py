@@ -61,11 +61,14 @@ class RunningTask:
 
     def finish(self, result: object) -> None:
         if not self.is_finished:
-            self._runner.publish(self, wire.pack(result), Cell.DONE)
+            packed = wire.pack(result)
+            self._say_the_last()
+            self._runner.publish(self, packed, Cell.DONE)
 
     def fail(self, text: str, trace: str = "", kind: str = "") -> None:
         if not self.is_finished:
             packed = failure.pack(text, trace, self._runner.limit, kind)
+            self._say_the_last()
             if not self._runner.publish(self, packed, _ENDINGS.get(kind, Cell.FAILED)):
                 logs.log.error("task failed id=%d, its dispatcher is gone: %s", self.id, trace)
 
@@ -75,7 +78,7 @@ class RunningTask:
             self._telling = Telling(self._post, self.id, meta.src_row, meta.src_incarnation)
         self._telling.tell(value)
 
-    def is_over(self) -> None:
-        self.is_finished = True
+    def _say_the_last(self) -> None:
+        """Send what was held back of its progress: before the result is there to be found."""
         if self._telling is not None:
             self._telling.flush()

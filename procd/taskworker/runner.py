@@ -146,7 +146,7 @@ class Runner:
     def _try_again(self, task: RunningTask, error: BaseException) -> None:
         terms, token = task.terms, task.id
         again = options.retried(terms, time.time())
-        task.is_over()
+        task.is_finished = True
         self._shared.arena.postpone(token, again)
         self._cells[Cell.RETRIED] += 1
         self._tell_master("delayed", {"id": token})
@@ -166,7 +166,7 @@ class Runner:
         False if that is gone. Raises MessageTooBig, TaskRejected, and it is not finished then.
         """
         self._shared.arena.finish(task.id, packed, failed=counter is not DONE)
-        task.is_over()
+        task.is_finished = True
         self._cells[counter] += 1
         return self._tell(task.id, task.meta.src_row, task.meta.src_incarnation)
 
