@@ -27,6 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         *("ipc.doorbell", "ipc.inbox", "ipc.channel", "ipc"),
         *("ipc.keys", "ipc.patience", "ipc.queue", "ipc.swooletask", "ipc.tally"),
     ),
+    ("ledger.*",),
     ("tasks.*",),
     ("app",),
     ("spawn.*",),
@@ -56,6 +57,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "daemon": ("service.daemon",),
     "inotify_simple": ("master.watcher",),
     "msgpack": ("ipc.wire",),
+    "sqlite3": ("ledger.store", "ledger.schema", "ledger.faults"),
     "sysv_ipc": ("linux.sysv",),
     "yaml": ("config.source",),
     # nobody: no thread lives in a process that forks, and foreign bytes are data
