@@ -89,24 +89,17 @@ class Arena:
         """End the lease of a chunk whose slots are all free."""
         self._words[self.layout.chunk_at(chunk) // 8] = lay.NOBODY
 
-    def accept(
-        self, slot: int, payload: bytes, *, worker_id: int, dst: int, flags: int, priority: int
-    ) -> int:
+    def accept(self, slot: int, payload: bytes, meta: Meta, state: SlotState) -> int:
         """Write a task into a free slot of an own chunk; return its token.
 
-        From the last store on the task is accepted: it will run. Raises what Spool.write does.
+        From the last store on the task is there: it will run, or (HELD) be written down first.
+        Raises what Spool.write does.
         """
         at = self.layout.body_at(slot)
         epoch = words.epoch_of(self.word(slot)) + 1
         token = words.token(slot, epoch)
         self._put(token, TASK, at + lay.META_BYTES, payload)
-        lay.META.pack_into(
-            self.map,
-            at,
-            *(self.row, self.incarnation, worker_id, dst, flags, priority, len(payload)),
-            time.time(),
-        )
-        state = SlotState.QUEUED if dst < 0 else SlotState.ADDRESSED
+        lay.META.pack_into(self.map, at, *meta)
         self._set_word(slot, words.pack(state, 0, 0, epoch))
         return token
 
@@ -115,6 +108,13 @@ class Arena:
 
     def is_addressed(self, token: int) -> bool:
         return self._is(token, SlotState.ADDRESSED)
+
+    def is_held(self, token: int) -> bool:
+        return self._is(token, SlotState.HELD)
+
+    def is_owed(self, token: int) -> bool:
+        """Tell whether a done task's slot must wait for the ledger."""
+        return lay.is_owed(self.map, self.layout.body_at(words.slot_of(token)))
 
     def _is(self, token: int, state: SlotState) -> bool:
         word = self.word(words.slot_of(token))

@@ -26,7 +26,8 @@ from procd.linux import recordlock
 
 SPOOL = "spool"  # the folder, beside the arena
 LOCK_TRIES = 100  # the master waits for nobody
-_LIVE = (SlotState.QUEUED, SlotState.ADDRESSED, SlotState.RUNNING)
+_WAITING = (SlotState.HELD, SlotState.QUEUED, SlotState.ADDRESSED)
+_LIVE = (*_WAITING, SlotState.RUNNING, SlotState.DEAD)
 
 
 class Slot(NamedTuple):
@@ -137,10 +138,13 @@ class ArenaFile:
 
     def count(self) -> tuple[int, int]:
         """Return how many tasks are queued and how many run."""
+        states = self.states()
+        return sum(map(states.count, _WAITING)), states.count(SlotState.RUNNING)
+
+    def states(self) -> list[int]:
+        """Return the state of each slot in chunks that have an owner."""
         mask = words.STATE_MASK
-        states = [word & mask for _, table in self._owned() for word in table]
-        queued = states.count(SlotState.QUEUED) + states.count(SlotState.ADDRESSED)
-        return queued, states.count(SlotState.RUNNING)
+        return [word & mask for _, table in self._owned() for word in table]
 
     def chunk(self, chunk: int) -> Iterator[Slot]:
         """Return a chunk's slots that are in use."""
@@ -218,13 +222,13 @@ class ArenaFile:
         finally:
             recordlock.unlock(self.fd, slot.number)
 
-    def fail(self, slot: Slot, result: bytes) -> None:
-        """Publish a failure for a task whose process is dead."""
+    def give_up(self, slot: Slot, result: bytes) -> None:
+        """Leave a task whose process is dead to the ledger, with the failure that it tells then."""
         at = self.layout.body_at(slot.number)
         os.pwrite(self.fd, result, at + lay.META_BYTES + self.layout.slot_bytes)
         told = lay.result_word(len(result), failed=True)
         os.pwrite(self.fd, lay.WORD.pack(told), at + lay.RESULT_AT)
-        self.move(slot, SlotState.DONE, slot.attempt)
+        self.move(slot, SlotState.DEAD, slot.attempt)
 
     def set_owner(self, chunk: int, owner: int) -> None:
         os.pwrite(self.fd, lay.WORD.pack(owner), self.layout.chunk_at(chunk))
@@ -239,9 +243,10 @@ class ArenaFile:
         size = self.layout.chunk_slots
         for number, word in enumerate(self._words(chunk * size, size), chunk * size):
             state = word & words.STATE_MASK
-            if state == SlotState.DONE:
+            meta = self._meta(number) if state == SlotState.DONE else b""
+            if meta and not lay.is_owed(meta):
                 slot = Slot(number, *words.unpack(word))
-                if self.layout.is_spooled(self._meta(number)):
+                if self.layout.is_spooled(meta):
                     self.spool.remove(slot.token)
                 self.move(slot, SlotState.FREE)
                 done += 1
@@ -261,10 +266,10 @@ def _check_kind(fd: int) -> None:
 
 
 def _check_states(table: array[int]) -> None:
-    if any(word & words.STATE_MASK > SlotState.DONE for word in table):
+    if any(word & words.STATE_MASK > SlotState.DEAD for word in table):
         raise Damaged("a slot is in a state that does not exist")
 
 
 def live(slots: Iterator[Slot]) -> list[Slot]:
-    """Keep the slots whose tasks have not finished."""
+    """Keep the slots whose tasks have not finished, or are not where they rest."""
     return [slot for slot in slots if slot.state in _LIVE]

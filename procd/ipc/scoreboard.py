@@ -46,6 +46,7 @@ class Role(IntEnum):
     TASK = 4
     SPARE = 5
     INGRESS = 6
+    LEDGER = 7
 
 
 TAKING = 1  # between asking the queue for a token and having it in CURRENT

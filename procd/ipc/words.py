@@ -38,6 +38,8 @@ class SlotState(IntEnum):
     ADDRESSED = 2  # accepted, for the task worker of one seat
     RUNNING = 3  # claimed: a task worker holds the record lock on its byte
     DONE = 4  # the result stands in the slot, for the dispatcher to read
+    HELD = 5  # written, and accepted once the ledger has it on its disk
+    DEAD = 6  # it has used up its attempts; its failure is told once the ledger has it
 
 
 class Writer(Enum):
@@ -46,6 +48,7 @@ class Writer(Enum):
     DISPATCHER = auto()
     TASK_WORKER = auto()
     MASTER = auto()
+    LEDGER = auto()
 
 
 _S, _W = SlotState, Writer
@@ -56,15 +59,21 @@ CHANGES: dict[tuple[SlotState, SlotState], frozenset[Writer]] = {
     (_S.FREE, _S.ADDRESSED): frozenset({_W.DISPATCHER}),
     (_S.QUEUED, _S.RUNNING): frozenset({_W.TASK_WORKER}),
     (_S.ADDRESSED, _S.RUNNING): frozenset({_W.TASK_WORKER}),
-    (_S.RUNNING, _S.DONE): frozenset({_W.TASK_WORKER, _W.MASTER}),
-    # Its process died: once more, or (above) it has used up its attempts.
+    (_S.RUNNING, _S.DONE): frozenset({_W.TASK_WORKER}),
+    # Its process died: once more, or it has used up its attempts.
     (_S.RUNNING, _S.QUEUED): frozenset({_W.MASTER}),
+    (_S.RUNNING, _S.DEAD): frozenset({_W.MASTER}),
+    (_S.DEAD, _S.DONE): frozenset({_W.LEDGER}),
+    (_S.FREE, _S.HELD): frozenset({_W.DISPATCHER}),
+    (_S.HELD, _S.QUEUED): frozenset({_W.LEDGER}),
+    (_S.HELD, _S.DONE): frozenset({_W.LEDGER}),  # there is no room for it
     # The seat that it was addressed to is gone.
     (_S.ADDRESSED, _S.QUEUED): frozenset({_W.MASTER}),
     (_S.DONE, _S.FREE): frozenset({_W.DISPATCHER, _W.MASTER}),
     # `procd stop --discard`.
     (_S.QUEUED, _S.FREE): frozenset({_W.MASTER}),
     (_S.ADDRESSED, _S.FREE): frozenset({_W.MASTER}),
+    (_S.HELD, _S.FREE): frozenset({_W.MASTER}),
 }
 
 

@@ -59,4 +59,4 @@ def name_of(payload: bytes) -> str | None:
         name = wire.first(payload)
     except wire.Undecodable:
         return None
-    return name if isinstance(name, str) else None
+    return name.encode("utf-8", "backslashreplace").decode() if isinstance(name, str) else None

@@ -10,13 +10,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from procd import logs
-from procd.ledger import faults, schema
+from procd.ledger import faults, files, schema
 from procd.ledger.faults import LedgerDamaged, LedgerError, LedgerNewer, LedgerReadOnly
 from procd.ledger.record import Ending, Entry, Record
 from procd.ledger.schema import ENDED, State
@@ -25,7 +24,6 @@ HISTORY = 10_000  # ended tasks that are kept
 TRIM_EVERY = 500  # beyond that, for each look at the oldest costs
 BUSY_MS = 2000  # a ledger that was killed may still be dying
 WAL_BYTES = 16 << 20  # what the log may keep of the disk when it is empty
-FILES = ("", "-wal", "-shm", "-journal")  # what SQLite makes of a name
 
 _COLUMNS = (
     "id, state, priority, src_worker_id, attempts, accepted_at, finished_at, name, how, error, "
@@ -204,25 +202,8 @@ def open_store(path: Path) -> Store:
     try:
         return _open(path)
     except LedgerDamaged as damaged:
-        logs.error("ledger set aside", file=set_aside(path), why=damaged)
+        logs.error("ledger set aside", file=files.set_aside(path), why=damaged)
     return _open(path)
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a ledger that cannot be trusted; return its new name."""
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    aside = path.with_name(f"{path.stem}.damaged-{stamp}-{os.getpid()}{path.suffix}")
-    for ending in FILES:
-        with suppress(FileNotFoundError):
-            os.rename(f"{path}{ending}", f"{aside}{ending}")
-    return aside
-
-
-def remove(path: Path) -> None:
-    """Remove a ledger that nobody has open and in which nothing is."""
-    for ending in FILES:
-        with suppress(FileNotFoundError):
-            os.unlink(f"{path}{ending}")
 
 
 def _open(path: Path) -> Store:

@@ -43,6 +43,8 @@ class Events:
                     self._service.processes.step(process, Event.BECAME_READY)
             case Role.INGRESS:
                 self._service.ingresses.heard(process, packet)
+            case Role.LEDGER:
+                self._service.ledgers.heard(process, packet)
             case _:
                 self._service.generations.heard(process, packet)
                 self._heard(process, packet)
@@ -106,6 +108,8 @@ class Events:
             service.recovery.reaped(death.sitting, death.how, now, blame=blame)
         service.generations.died(death)
         stacks.forget(service.files.ipc_dir, row.pid)
+        if row.seat.role is Role.LEDGER:
+            service.ledgers.died()
         lived = now - row.since
         fields = self._names(row) | {"pid": row.pid, "by": death.how, "lived": lived}
         if not was_told:
@@ -119,6 +123,8 @@ class Events:
                 self._warmth.died(row, death.how)
         elif row.seat.role is Role.INGRESS:
             wanted = row.seat.number == service.ingresses.number
+        elif row.seat.role is Role.LEDGER:
+            wanted = True
         else:
             wanted = row.seat.generation in service.generations.reload.serving.values()
         # One that is killed because it does not boot comes back no quicker than one that dies.

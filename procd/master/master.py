@@ -31,6 +31,7 @@ from procd.master.files import Files, owner_of
 from procd.master.generations import Generations
 from procd.master.ingresses import Ingresses
 from procd.master.inheritance import open_arena
+from procd.master.ledgers import Ledgers
 from procd.master.lifecycle import next_deadline, plan
 from procd.master.listening import Listening
 from procd.master.loop import Loop
@@ -125,6 +126,7 @@ class Master:
             recovery.doorbell,
             scoreboard,
             files.lease.fd,
+            recovery.ledger,
         )
         return Service(
             *(config, files, self._loop, listening, scoreboard, recovery, origin, self._ready)
@@ -138,6 +140,10 @@ class Master:
         service.ingresses = Ingresses(
             *(self._config, service.origin, service.processes, service.recovery),
             *(service.stopping, self._public),
+        )
+        service.ledgers = Ledgers(
+            *(self._config, service.origin, service.processes, service.recovery),
+            service.files.ledger_path,
         )
         service.generations = generations = Generations(
             *(self._config, self._reader, service.processes, service.listening, events)
@@ -243,6 +249,7 @@ class Master:
         service = self._service
         strangers.end(service.processes.reap)
         kept = service.recovery.close(service.files.ids_path, discard=service.stopping.discards)
+        kept += service.ledgers.close()
         unread = service.ingresses.close(keep=self._commands.is_restart)
         logs.info("stopped", tasks_kept=kept, messages_kept=unread or None)
         service.listening.close()

@@ -22,7 +22,7 @@ from procd.ipc.scoreboard import Seat as Sitting
 from procd.master.backoff import Backoff
 from procd.master.loop import Loop
 from procd.master.process import Death, Process, describe
-from procd.master.states import BY_BASE, Event, Row, Seat, State, spare_seat
+from procd.master.states import BESIDE, BY_BASE, Event, Row, Seat, State, spare_seat
 from procd.spawn import child
 from procd.spawn.context import Origin
 
@@ -74,7 +74,7 @@ class Processes:
         self.held = {
             seat: backoff
             for seat, backoff in self.held.items()
-            if seat.role in BY_BASE or seat.generation in generations
+            if seat.role in (*BY_BASE, *BESIDE) or seat.generation in generations
         }
 
     # Forking
@@ -132,7 +132,7 @@ class Processes:
         return None
 
     def fork_own(self, body: Callable[[], int], row: Row, channel: Channel) -> bool:
-        """Fork a process that runs *body*: a base or an ingress, which are the master's own."""
+        """Fork a process that runs *body*: a base, an ingress or a ledger, the master's own."""
         try:
             pid = child.fork(body, {*self._origin.fds, channel.fileno()})
         except OSError as error:

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from procd import logs
 from procd.errors import InboxFull
-from procd.ipc import arenafile, inbox, layout, wire, words
+from procd.ipc import arenafile, hints, inbox, layout, wire, words
 from procd.ipc.arenafile import ArenaFile, Slot
-from procd.ipc.doorbell import Doorbell
+from procd.ipc.doorbell import Bell, Doorbell
 from procd.ipc.inbox import Gone, Post
 from procd.ipc.scoreboard import TAKING, Cell, Role, Scoreboard, Seat
 from procd.ipc.spool import RESULT
@@ -42,7 +42,6 @@ class Totals:
     done: int = 0
     failed: int = 0
     retried: int = 0
-    dead: int = 0
     refused: int = 0
     unread: int = 0  # results whose dispatcher was gone
 
@@ -60,6 +59,7 @@ class Recovery:
     ) -> None:
         self.arena = arena
         self.doorbell = Doorbell()
+        self.ledger = Bell()
         self.totals = Totals()
         self.max_attempts = attempts
         self._scoreboard = scoreboard
@@ -87,6 +87,8 @@ class Recovery:
                     self._run_again(slot)
                 elif slot.state is SlotState.ADDRESSED:
                     self.arena.move(slot, SlotState.QUEUED, slot.attempt)
+                elif slot.state is not SlotState.QUEUED:
+                    continue  # the ledger's
                 self._tokens[slot.token] = None
                 count += 1
             self.arena.sweep(chunk)
@@ -152,24 +154,18 @@ class Recovery:
             logs.warning("task runs again", id=slot.token, attempt=slot.attempt + 2, because=how)
 
     def _give_up(self, slot: Slot, how: str) -> None:
-        self.totals.dead += 1
+        """Leave it to the ledger: laid where a person finds it, then told to its dispatcher."""
         text = f"given up after {slot.attempt + 1} attempts (task_max_attempts), the last: {how}"
         data = self.arena.payload(slot.number)
-        self.arena.fail(slot, wire.pack([text[: self.arena.layout.slot_bytes // 4], ""]))
+        told = [text[: self.arena.layout.slot_bytes // 4], "", how[:50]]
+        self.arena.give_up(slot, wire.pack(told))
+        self.ledger.ring()
         shown = repr(_value(data))[:500] if data else "too large to show"
         logs.error("task dead", id=slot.token, why=text, data=shown)
-        self._tell(slot)
 
     def _tell(self, slot: Slot) -> None:
-        """Tell a dispatcher of a result; if its inbox is full it looks for itself."""
-        row, incarnation = layout.owner_of(self.arena.owner(slot.number))
-        datagram = inbox.hint(slot.token)
-        with suppress(InboxFull, Gone):  # what is gone has its chunks swept
-            try:
-                self._post.send(row, incarnation, datagram)
-            except InboxFull:
-                self._scoreboard.set(row, Cell.MISSED, 1)
-                self._post.send(row, incarnation, datagram)
+        owner = layout.owner_of(self.arena.owner(slot.number))
+        hints.tell(self._post, self._scoreboard, *owner, slot.token)
 
     def _orphan(self, owner: int) -> None:
         mine = {chunk for chunk, word in enumerate(self.arena.owners()) if word == owner}
@@ -292,13 +288,14 @@ class Recovery:
         for chunk in range(self.arena.layout.chunks):
             if discard:
                 for slot in arenafile.live(self.arena.chunk(chunk)):
-                    self.arena.move(slot, SlotState.FREE)
+                    if slot.state is not SlotState.DEAD:
+                        self.arena.move(slot, SlotState.FREE)
             self.arena.sweep(chunk)
         kept, _ = self.arena.count()
         self.arena.spool.sweep(self.arena.needs)
         inheritance.write_floor(ids_file, self.arena.last_epoch() + 1)
         self._token_queue.remove()
-        if not kept:
+        if not any(self.arena.states()):
             os.unlink(self.arena.path)
         self.arena.close()
         return kept

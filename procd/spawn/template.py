@@ -28,7 +28,7 @@ from procd.spawn.child import Adopt, Birth
 from procd.spawn.context import Context, Kind, Origin
 from procd.spawn.explain import explain
 from procd.spawn.forkserver import log, send_pairs, serve
-from procd.tasks.dispatcher import Shared
+from procd.tasks.shared import Shared
 from procd.taskworker.taskworker import TaskWorker
 from procd.worker.worker import Worker
 

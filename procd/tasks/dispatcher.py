@@ -10,44 +10,25 @@ Nothing here blocks.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from procd.errors import InboxFull, ProcdError, TaskFailed, TaskQueueFull
 from procd.ipc import inbox, layout, wire, words
-from procd.ipc.arena import Arena
-from procd.ipc.doorbell import Doorbell
-from procd.ipc.inbox import Gone, Post
-from procd.ipc.scoreboard import Cell, Role, Scoreboard
+from procd.ipc.inbox import Gone
+from procd.ipc.layout import Meta
+from procd.ipc.scoreboard import Cell, Role
 from procd.ipc.spool import TASK
+from procd.ipc.words import SlotState
 from procd.tasks import failure
+from procd.tasks.leases import Leases
 from procd.tasks.ref import TaskRef
-from procd.tasks.tokens import Tokens
+from procd.tasks.shared import Self, Shared
 
 RETRY_SECONDS = 0.005  # how soon a token that found no room is sent again
 DEFAULT_PRIORITY = 5  # 1 (first) .. 9; the token's message type
-
-
-@dataclass(slots=True)
-class Shared:
-    """What all processes share, as one of them holds it."""
-
-    arena: Arena
-    tokens: Tokens
-    doorbell: Doorbell
-    post: Post
-    scoreboard: Scoreboard
-
-
-class Self(Protocol):
-    """Who this process is."""
-
-    role: Role
-    number: int
-    generation: int
-    row: int
 
 
 @dataclass(slots=True)
@@ -67,66 +48,66 @@ class Dispatcher:
     unsent: deque[tuple[int, int]] = field(default_factory=deque)  # token, priority
     unaddressed: list[tuple[int, int]] = field(default_factory=list)  # token, seat number
     room_waiters: list[Callable[[], None]] = field(default_factory=list)
-    _free: dict[int, deque[int]] = field(default_factory=dict)  # chunk -> free slots
     _retry_asked: bool = False
+    _leases: Leases = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._leases = Leases(self.shared.arena)
 
     def dispatch(
-        self, payload: bytes, *, flags: int = 0, seat: int = -1, priority: int = DEFAULT_PRIORITY
+        self,
+        payload: bytes,
+        *,
+        flags: int = 0,
+        seat: int = -1,
+        priority: int = DEFAULT_PRIORITY,
+        task_id: int = 0,
     ) -> TaskRef:
-        """Accept a task: when this returns, it will run.
+        """Accept a task: when this returns, it will run; a durable one when the ledger has it.
 
+        *task_id* is for the ledger, which has it already and puts it into the arena again.
         Raises TaskQueueFull when no slot is free, MessageTooBig for a payload over
         task_max_bytes, TaskRejected when one that needs a file cannot be stored.
         """
         arena = self.shared.arena
         if len(payload) > arena.layout.slot_bytes:
             arena.spool.check(len(payload), TASK)  # no slot would ever do
-        slot = self._take_slot()
         me = self.shared.scoreboard.worker_id(self.me.role, self.me.number)
-        to = {"worker_id": me, "dst": seat, "flags": flags, "priority": priority}
-        try:
-            token = arena.accept(slot, payload, **to)
-        except ProcdError:
-            self._give_slot(slot)
-            self.cells[Cell.REFUSED] += 1
-            raise
-        ref = self.pending[token] = TaskRef(token)
+        told = (me, seat, flags, priority, len(payload), time.time(), task_id)
+        is_held = bool(flags & layout.DURABLE) and not task_id
+        usual = SlotState.QUEUED if seat < 0 else SlotState.ADDRESSED
+        meta = Meta(arena.row, arena.incarnation, *told)
+        token = self._accept(payload, meta, SlotState.HELD if is_held else usual)
+        ref = self.pending[token] = TaskRef(task_id or token)
         self.cells[Cell.ACCEPTED] += 1
-        if seat >= 0:
+        if is_held:
+            self.shared.ledger.ring()
+        elif seat >= 0:
             if not self._try_address(token, seat):
                 self.unaddressed.append((token, seat))
                 self._ask_retry()
-        # Behind those that wait already, for their order.
-        elif self.unsent or not self._try_send(token, priority):
-            self.unsent.append((token, priority))
-            self._ask_retry()
+        else:
+            self.queue(token, priority)
         return ref
 
-    def _take_slot(self) -> int:
-        for slots in self._free.values():
-            if slots:
-                return slots.popleft()
-        leased = self.shared.arena.lease()
-        if not leased:
+    def _accept(self, payload: bytes, meta: Meta, state: SlotState) -> int:
+        arena, slot = self.shared.arena, self._leases.take()
+        try:
+            if slot is None:
+                why = "slots are taken (task_slots): answer busy, or wait with task_wait"
+                raise TaskQueueFull(f"all {arena.layout.slots} {why}")
+            return arena.accept(slot, payload, meta, state)
+        except ProcdError:
+            if slot is not None:
+                self._leases.give(slot)
             self.cells[Cell.REFUSED] += 1
-            raise TaskQueueFull(
-                f"all {self.shared.arena.layout.slots} slots are taken (task_slots): answer "
-                "busy, or wait with task_wait"
-            )
-        slots = deque(leased)
-        self._free[leased[0] // self.shared.arena.layout.chunk_slots] = slots
-        return slots.popleft()
+            raise
 
-    def _give_slot(self, slot: int) -> None:
-        chunk = slot // self.shared.arena.layout.chunk_slots
-        slots = self._free[chunk]
-        slots.append(slot)
-        if len(slots) < self.shared.arena.layout.chunk_slots:
-            return
-        # A whole chunk is free: others may need it more, if another one still has room.
-        if any(other is not slots and other for other in self._free.values()):
-            del self._free[chunk]
-            self.shared.arena.give_back(chunk)
+    def queue(self, token: int, priority: int) -> None:
+        """Send a token, behind those that wait already, for their order."""
+        if self.unsent or not self._try_send(token, priority):
+            self.unsent.append((token, priority))
+            self._ask_retry()
 
     @property
     def has_unsent(self) -> bool:
@@ -167,19 +148,25 @@ class Dispatcher:
 
     def take_hint(self, token: int) -> None:
         """A hint came: take the result in, if it is one of ours and really done."""
-        ref = self.pending.get(token)
-        if ref is None or not self.shared.arena.is_done(token):
+        ref, arena = self.pending.get(token), self.shared.arena
+        if ref is None or not arena.is_done(token):
             return
-        del self.pending[token]
-        try:
-            packed, failed = self.shared.arena.result(token)
-        except layout.Damaged as damaged:
-            packed, failed = wire.pack([f"its result is damaged: {damaged}", ""]), True
-        self.shared.arena.free(token)
-        self._give_slot(words.slot_of(token))
-        self._deliver(ref, packed, failed=failed)
-        if self.room_waiters:
+        is_owed = arena.is_owed(token)  # the ledger tells again
+        told = None if ref.is_done else self._result(token)
+        if not is_owed:
+            del self.pending[token]
+            arena.free(token)
+            self._leases.give(words.slot_of(token))
+        if told:
+            self._deliver(ref, *told)
+        if self.room_waiters and not is_owed:
             self.room_waiters.pop(0)()
+
+    def _result(self, token: int) -> tuple[bytes, bool]:
+        try:
+            return self.shared.arena.result(token)
+        except layout.Damaged as damaged:
+            return wire.pack([f"its result is damaged: {damaged}", ""]), True
 
     def take_missed(self) -> None:
         """Look at all pending slots if somebody could not tell; after the inbox is empty."""
@@ -188,7 +175,7 @@ class Dispatcher:
             for token in list(self.pending):
                 self.take_hint(token)
 
-    def _deliver(self, ref: TaskRef, packed: bytes, *, failed: bool) -> None:
+    def _deliver(self, ref: TaskRef, packed: bytes, failed: bool) -> None:  # noqa: FBT001
         value, error = failure.outcome(packed, failed=failed)
         ref.resolve(value, error)
         self.on_result(ref, value, error)

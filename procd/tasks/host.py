@@ -212,10 +212,10 @@ class ProcessHost:
     @property
     def waits_for_results(self) -> bool:
         """Tell whether somebody here would miss a result that is still to come."""
-        pending = self.dispatcher.pending
+        pending = [ref for ref in self.dispatcher.pending.values() if not ref.is_done]
         if not pending:
             return False
-        return "finish" in self.handlers or any(ref.is_awaited for ref in pending.values())
+        return "finish" in self.handlers or any(ref.is_awaited for ref in pending)
 
     # Messages
 

@@ -11,21 +11,19 @@ from __future__ import annotations
 import asyncio
 import inspect
 import traceback
-from asyncio import events
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any, Literal
 
 from procd import logs
 from procd.app import Server
-from procd.errors import InboxFull, MessageTooBig, TaskRejected
-from procd.ipc import inbox, layout, wire
-from procd.ipc.inbox import Gone
+from procd.errors import MessageTooBig, TaskRejected
+from procd.ipc import hints, layout, wire
 from procd.ipc.layout import Damaged, Meta
 from procd.ipc.scoreboard import Cell
 from procd.tasks import failure
-from procd.tasks.dispatcher import Shared
+from procd.tasks.plaincall import outside_of_loop
 from procd.tasks.registry import TASKS
+from procd.tasks.shared import Shared
 
 CURRENT, DONE, FAILED = Cell.CURRENT, Cell.DONE, Cell.FAILED
 
@@ -42,12 +40,14 @@ class RunningTask:
         "meta",
         "name",
         "src_worker_id",
+        "token",
     )
 
     def __init__(self, runner: Runner, token: int, meta: Meta, attempt: int) -> None:
         self._runner = runner
         self.meta = meta
-        self.id = token
+        self.token = token
+        self.id = meta.task_id or token
         self.attempt = attempt + 1
         self.src_worker_id = meta.src_worker_id
         self.name: str | None = None
@@ -91,8 +91,7 @@ class Runner:
             packed = failure.pack(f"its data is damaged: {damaged}", "", self.limit)
             self._shared.arena.finish(token, packed, failed=True)
             self._cells[FAILED] += 1
-            tell(self._shared, *self._shared.arena.dispatcher(token), token)
-            self._cells[CURRENT] = 0
+            self._tell(token, *self._shared.arena.dispatcher(token))
             return None
         if claimed is None:
             self._cells[CURRENT] = 0
@@ -159,41 +158,14 @@ class Runner:
 
         False if that is gone. Raises MessageTooBig, TaskRejected, and it is not finished then.
         """
-        self._shared.arena.finish(task.id, packed, failed=failed)
+        self._shared.arena.finish(task.token, packed, failed=failed)
         task.is_finished = True
         self._cells[FAILED if failed else DONE] += 1
-        told = tell(self._shared, task.meta.src_row, task.meta.src_incarnation, task.id)
+        if task.meta.flags & layout.DURABLE:
+            self._shared.ledger.ring()
+        return self._tell(task.token, task.meta.src_row, task.meta.src_incarnation)
+
+    def _tell(self, token: int, row: int, incarnation: int) -> bool:
+        told = hints.tell(self._shared.post, self._shared.scoreboard, row, incarnation, token)
         self._cells[CURRENT] = 0
         return told
-
-
-def tell(shared: Shared, row: int, incarnation: int, token: int) -> bool:
-    """Hint to a dispatcher that a result of its is there; False if it is gone.
-
-    A full inbox sets MISSED and is tried once more: either the second hint arrives, or the
-    dispatcher still has to read, and looks at MISSED after that. One that is gone needs no
-    hint: the master frees what it left.
-    """
-    datagram = inbox.hint(token)
-    with suppress(InboxFull):
-        try:
-            shared.post.send(row, incarnation, datagram)
-        except InboxFull:
-            shared.scoreboard.set(row, Cell.MISSED, 1)
-            shared.post.send(row, incarnation, datagram)
-        except Gone:
-            return False
-    return True
-
-
-def outside_of_loop(call: Callable[[], object]) -> object:
-    """Call a plain handler as if no event loop ran, so that it may use asyncio.run itself.
-
-    A task worker's loop has nothing else to do meanwhile: it runs one task at a time.
-    """
-    loop = events._get_running_loop()  # noqa: SLF001 - for who implements loops, as we do here
-    events._set_running_loop(None)  # noqa: SLF001
-    try:
-        return call()
-    finally:
-        events._set_running_loop(loop)  # noqa: SLF001

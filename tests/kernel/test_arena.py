@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -13,7 +14,7 @@ import pytest
 from procd.app import Server
 from procd.ipc import layout, wire, words
 from procd.ipc.inbox import Hint
-from procd.ipc.layout import Damaged
+from procd.ipc.layout import Damaged, Meta
 from procd.ipc.scoreboard import Role
 from procd.ipc.words import SlotState
 from procd.linux import recordlock
@@ -42,7 +43,11 @@ def a_task_worker(service: Service) -> Someone:
 
 def accept(worker: Someone, slot: int, data: object = "work", dst: int = -1) -> int:
     packed = wire.pack(data)
-    return worker.arena.accept(slot, packed, worker_id=0, dst=dst, flags=0, priority=5)
+    me = worker.arena.row, worker.arena.incarnation
+    meta = Meta(*me, 0, dst, 0, 5, len(packed), time.time())
+    return worker.arena.accept(
+        slot, packed, meta, SlotState.QUEUED if dst < 0 else SlotState.ADDRESSED
+    )
 
 
 def racing(stack: ExitStack, service: Service, race: object) -> list[Child]:

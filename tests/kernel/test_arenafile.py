@@ -101,7 +101,7 @@ def test_where_there_is_none_none_is_adopted(path: Path) -> None:
     assert ArenaFile.adopt(path) is None
 
 
-@pytest.mark.parametrize("state", range(SlotState.DONE + 1, 8))
+@pytest.mark.parametrize("state", range(SlotState.DEAD + 1, 8))
 def test_a_slot_in_a_state_that_does_not_exist_is_damage(path: Path, state: int) -> None:
     made(path)
     damage(path, SMALL.word_at(40), layout.WORD.pack(1000 << 21 | state))

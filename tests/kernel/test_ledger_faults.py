@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from procd.ledger import schema
+from procd.ledger import files, schema
 from procd.ledger.faults import (
     LedgerError,
     LedgerFull,
@@ -22,7 +22,7 @@ from procd.ledger.faults import (
 )
 from procd.ledger.record import Ending, Entry
 from procd.ledger.schema import State
-from procd.ledger.store import open_store, remove
+from procd.ledger.store import open_store
 from tests.kernel.forked import Say, as_nobody, forked, needs_root, outcome, wait_for_ever
 
 KILLS = 25
@@ -238,5 +238,5 @@ def test_what_sqlite_leaves_beside_it_goes_with_it(path: Path) -> None:
     with forked(write) as child:
         assert child.line() == "ready"
     assert len(os.listdir(path.parent)) > 1
-    remove(path)
+    files.remove(path)
     assert os.listdir(path.parent) == []

@@ -24,15 +24,15 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("config.*", "linux.*", "ipc.words", "ipc.wire", "ipc.foreign.*"),
     (
         *("ipc.layout", "ipc.spool", "ipc.arenafile", "ipc.arena", "ipc.scoreboard"),
-        *("ipc.doorbell", "ipc.inbox", "ipc.channel", "ipc"),
+        *("ipc.doorbell", "ipc.inbox", "ipc.hints", "ipc.channel", "ipc"),
         *("ipc.keys", "ipc.patience", "ipc.queue", "ipc.swooletask", "ipc.tally"),
     ),
-    ("ledger.*",),
+    ("ledger.*",),  # the file; the process is further up
     ("tasks.*",),
     ("app",),
     ("spawn.*",),
     ("tasks.safeguards",),
-    ("tasks.host", "ingress.*"),
+    ("tasks.host", "ingress.*", "ledger.slots", "ledger.livedesk", "ledger.way", "ledger.ledger"),
     ("worker.acceptor", "worker.connection", "taskworker.runner"),
     ("worker.movable", "worker.handover", "worker.mover", "worker.drain"),
     ("worker.worker", "taskworker.taskworker"),

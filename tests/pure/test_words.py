@@ -37,7 +37,7 @@ def refusal(old: SlotState, new: SlotState, writer: Writer, epochs: tuple[int, i
 
 
 def test_every_change_is_allowed_or_refused_by_name() -> None:
-    assert len(EVERY_CHANGE) == 75
+    assert len(EVERY_CHANGE) == len(SlotState) ** 2 * len(Writer) == 196
     for old, new, writer in EVERY_CHANGE:
         epochs = (7, 8) if old is SlotState.FREE else (7, 7)
         said = refusal(old, new, writer, epochs)
@@ -67,6 +67,12 @@ def test_only_the_dispatcher_accepts_and_only_a_task_worker_claims() -> None:
 
 def test_a_finished_task_never_runs_again() -> None:
     assert {new for old, new in CHANGES if old is SlotState.DONE} == {SlotState.FREE}
+    assert {new for old, new in CHANGES if old is SlotState.DEAD} == {SlotState.DONE}
+
+
+def test_a_held_task_runs_only_when_the_ledger_says_so() -> None:
+    changes = {(new, writer) for old, new, writer in LEGAL if old is SlotState.HELD}
+    assert {writer for new, writer in changes if new is not SlotState.FREE} == {Writer.LEDGER}
 
 
 @given(some_words)
@@ -80,7 +86,7 @@ def test_a_word_is_what_was_packed(word: Word) -> None:
 
 @given(st.integers(0, 2**64 - 1))
 def test_any_word_is_read_or_refused_as_damaged(word: int) -> None:
-    if word & words.STATE_MASK > SlotState.DONE:
+    if word & words.STATE_MASK > max(SlotState):
         with pytest.raises(ValueError, match="is not a valid SlotState"):
             words.unpack(word)
     else:

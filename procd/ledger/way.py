@@ -1,0 +1,109 @@
+"""The ledger's tasks on their way to task workers: those of others, and those of the file alone.
+
+As a worker does, it leases slots for what it puts into the arena itself (after a power cut, or
+when somebody lets a dead letter run again), and sends tokens. Whose result nobody awaits only
+gives its slot free.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from procd import logs
+from procd.errors import TaskQueueFull, TaskRejected
+from procd.ipc import hints
+from procd.ipc import layout as lay
+from procd.ipc.scoreboard import TAKING, Cell, Role
+from procd.ledger.record import Entry
+from procd.ledger.slots import LedgerArena
+from procd.ledger.store import Store
+from procd.tasks.dispatcher import Dispatcher
+from procd.tasks.shared import Shared
+
+ROOM_SECONDS = 0.02  # until a slot may be free
+DISK_SECONDS = 1.0  # until a file may be written
+
+
+@dataclass(slots=True)
+class Identity:
+    """Who dispatches. *number* becomes a task's src_worker_id: that of its first sender."""
+
+    row: int
+    role: Role = Role.LEDGER
+    number: int = 0
+    generation: int = 0
+
+
+class Way:
+    """*want_retry* is that of a Dispatcher. *shared* holds *arena*."""
+
+    def __init__(
+        self, shared: Shared, arena: LedgerArena, row: int, want_retry: Callable[[], None]
+    ) -> None:
+        self.waiting: deque[int] = deque()  # tasks to be put into the arena, by their ids
+        self._shared = shared
+        self._arena = arena
+        self._cells = shared.scoreboard.row(row)
+        self._me = Identity(row)
+        self._dispatcher = Dispatcher(
+            *(shared, self._me, self._cells), on_result=lambda *_: None, want_retry=want_retry
+        )
+
+    def admit(self, tokens: Iterable[int]) -> None:
+        """Let held tasks run."""
+        # Until the last is sent, a death loses tokens that nobody can name.
+        self._cells[Cell.CURRENT] = TAKING
+        for token in tokens:
+            self._arena.admit(token)
+            self._dispatcher.queue(token, self._arena.meta(token).priority)
+            self._tell(token)
+        self._note_unsent()
+
+    def let_go(self, tokens: Iterable[int], change: Callable[[int], None]) -> None:
+        """Change done slots, and have each freed by whose it is."""
+        for token in tokens:
+            change(token)
+            if token in self._dispatcher.pending:
+                self._dispatcher.take_hint(token)
+            else:
+                self._tell(token)
+
+    def _tell(self, token: int) -> None:
+        owner = self._arena.dispatcher(token)
+        hints.tell(self._shared.post, self._shared.scoreboard, *owner, token)
+
+    def put_in(self, store: Store) -> float | None:
+        """Put what waits into the arena, as far as half of it; return when to try again."""
+        again = None
+        self._cells[Cell.CURRENT] = TAKING
+        while self.waiting and len(self._dispatcher.pending) < self._arena.layout.slots // 2:
+            entry = store.entry(self.waiting[0])
+            try:
+                if entry is not None:
+                    self._dispatch(entry)
+            except TaskQueueFull:
+                again = ROOM_SECONDS
+                break
+            except TaskRejected as error:
+                logs.error("a task waits in the ledger", id=self.waiting[0], why=error)
+                again = DISK_SECONDS
+                break
+            self.waiting.popleft()
+        self._note_unsent()
+        return again
+
+    def _dispatch(self, entry: Entry) -> None:
+        self._me.number = entry.src_worker_id
+        flags = entry.flags | lay.DURABLE
+        to = {"flags": flags, "priority": entry.priority, "task_id": entry.id}
+        self._dispatcher.dispatch(entry.data, **to)
+
+    def retry(self) -> None:
+        """Send what found no room before."""
+        self._dispatcher.retry()
+        self._note_unsent()
+
+    def _note_unsent(self) -> None:
+        self._cells[Cell.CURRENT] = TAKING if self._dispatcher.has_unsent else 0
