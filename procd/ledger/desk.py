@@ -67,12 +67,12 @@ class Desk:
         """Let dead letters run again."""
         found = self.store.retry(_numbers(request.get("ids")))
         self._on_retry(found)
-        return {"ids": found[:PAGE], "count": len(found)}
+        return _changed(request, found)
 
     def purge(self, request: Json) -> Json:
         """Forget dead letters, or what is named."""
         found = self.store.purge(_numbers(request.get("ids")))
-        return {"ids": found[:PAGE], "count": len(found)}
+        return _changed(request, found)
 
 
 def line(record: Record) -> Json:
@@ -99,6 +99,10 @@ def page(record: Record, data: bytes | None) -> Json:
         "traceback": None if record.traceback is None else record.traceback[-SHOWN_BYTES:],
         "data": None if data is None else base64.b64encode(data).decode(),
     }
+
+
+def _changed(request: Json, found: list[int]) -> Json:
+    return {"ids": found if request.get("ids") is not None else None, "count": len(found)}
 
 
 def _states(name: object) -> tuple[State, ...]:

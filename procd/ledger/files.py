@@ -21,6 +21,14 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
+def tidy(path: Path) -> None:
+    """Remove an empty log that SQLite was not allowed to, as another user than its maker."""
+    with suppress(OSError):
+        log = f"{path}-wal"
+        if not os.stat(log).st_size:
+            os.unlink(log)
+
+
 def remove(path: Path) -> None:
     """Remove a ledger that nobody has open and in which nothing is."""
     for ending in _ENDINGS:

@@ -45,6 +45,7 @@ class Ledgers:
         self._path = path
         self._error: str | None = None
         self._asked: dict[int, Reply] = {}
+        self._unasked: list[tuple[Json, Reply]] = []  # until there is somebody to ask
         self._last = 0
         self._is_empty = False
         self._waiting = 0  # tasks in the file that the arena does not hold, when it was closed
@@ -77,10 +78,14 @@ class Ledgers:
                 processes.step(process, Event.SERVES)
                 boot = time.monotonic() - process.row.since
                 logs.info("ready", role="ledger", pid=process.row.pid, boot=boot)
+                unasked, self._unasked = self._unasked, []
+                for body, reply in unasked:
+                    self._pass_on(process, body, reply)
             case "letters":
                 self.letters = packet.number("count")
             case "failed":
                 self._error = str(packet.body.get("error")) or None
+                self._refuse_unasked()
             case "answer":
                 self._answered(packet)
             case "queue is gone":
@@ -93,14 +98,26 @@ class Ledgers:
 
     def ask(self, request: Json, reply: Reply) -> None:
         """Pass a question about tasks on; *reply* is called later."""
+        self.is_up = True
         ledger = next((p for p in self._processes.table.values() if _is_up(p)), None)
-        self._last += 1
-        body = {**request, "ask": self._last}
-        if ledger is None or not self._processes.send(ledger, "ask", body):
-            why = self._error or "it is just being started: try again, or see `procd status`"
-            reply({"ok": False, "exit": 1, "error": f"the ledger does not answer: {why}"})
+        if ledger is not None:
+            self._pass_on(ledger, request, reply)
             return
-        self._asked[self._last] = reply
+        self._unasked.append((request, reply))
+        if self._error is not None:
+            self._refuse_unasked()
+
+    def _pass_on(self, ledger: Process, request: Json, reply: Reply) -> None:
+        self._last += 1
+        if self._processes.send(ledger, "ask", {**request, "ask": self._last}):
+            self._asked[self._last] = reply
+        else:
+            reply({"ok": False, "exit": 1, "error": "the ledger does not listen: see the log"})
+
+    def _refuse_unasked(self) -> None:
+        unasked, self._unasked = self._unasked, []
+        for _, reply in unasked:
+            reply({"ok": False, "exit": 1, "error": f"no ledger to ask: {self._error}"})
 
     def _answered(self, packet: Packet) -> None:
         reply = self._asked.pop(packet.number("ask"), None)
@@ -125,6 +142,8 @@ class Ledgers:
         """Remove a file in which nothing is; return how many tasks only the file keeps."""
         if self._is_empty:
             files.remove(self._path)
+        else:
+            files.tidy(self._path)
         return self._waiting
 
 
