@@ -116,6 +116,11 @@ class Arena:
         """Tell whether a done task's slot must wait for the ledger."""
         return lay.is_owed(self.map, self.layout.body_at(words.slot_of(token)))
 
+    def is_rejected(self, token: int) -> bool:
+        """Tell whether the ledger had no room for a held task."""
+        at = self.layout.body_at(words.slot_of(token)) + lay.LEDGER_AT
+        return self.is_done(token) and self._words[at // 8] == lay.REJECTED
+
     def _is(self, token: int, state: SlotState) -> bool:
         word = self.word(words.slot_of(token))
         epoch = words.token_epoch(token)

@@ -114,6 +114,7 @@ class Ledger:
                     unknown.append(token)  # the file was damaged, or is another one
         self._store.commit(accepted=self._entries(unknown))
         self._feed_more([number for number in self._store.queued() if number not in there])
+        self._way.tell_all()
 
     def _serve(self) -> None:
         poll = select.poll()

@@ -22,6 +22,7 @@ from procd.ledger.store import Store
 from procd.tasks.dispatcher import Dispatcher
 from procd.tasks.shared import Shared
 
+NOTHING = 0  # a token that names no task: no epoch is 0
 ROOM_SECONDS = 0.02  # until a slot may be free
 DISK_SECONDS = 1.0  # until a file may be written
 
@@ -69,6 +70,16 @@ class Way:
                 self._dispatcher.take_hint(token)
             else:
                 self._tell(token)
+
+    def tell_all(self) -> None:
+        """Have everybody look at all of his slots: an earlier ledger may not have come to tell."""
+        for seat in self._shared.scoreboard.seats():
+            if seat.role in (Role.WORKER, Role.TASK):
+                self._shared.scoreboard.set(seat.row, Cell.MISSED, 1)
+                hints.tell(
+                    *(self._shared.post, self._shared.scoreboard, seat.row, seat.incarnation),
+                    NOTHING,
+                )
 
     def _tell(self, token: int) -> None:
         owner = self._arena.dispatcher(token)

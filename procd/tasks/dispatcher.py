@@ -23,6 +23,7 @@ from procd.ipc.scoreboard import Cell, Role
 from procd.ipc.spool import TASK
 from procd.ipc.words import SlotState
 from procd.tasks import failure
+from procd.tasks.acceptance import Acceptance
 from procd.tasks.leases import Leases
 from procd.tasks.ref import TaskRef
 from procd.tasks.shared import Self, Shared
@@ -78,7 +79,8 @@ class Dispatcher:
         usual = SlotState.QUEUED if seat < 0 else SlotState.ADDRESSED
         meta = Meta(arena.row, arena.incarnation, *told)
         token = self._accept(payload, meta, SlotState.HELD if is_held else usual)
-        ref = self.pending[token] = TaskRef(task_id or token)
+        acceptance = Acceptance(arena, token) if is_held else None
+        ref = self.pending[token] = TaskRef(task_id or token, acceptance)
         self.cells[Cell.ACCEPTED] += 1
         if is_held:
             self.shared.ledger.ring()
@@ -149,6 +151,8 @@ class Dispatcher:
     def take_hint(self, token: int) -> None:
         """A hint came: take the result in, if it is one of ours and really done."""
         ref, arena = self.pending.get(token), self.shared.arena
+        if ref is not None and ref.acceptance is not None:
+            ref.acceptance.look()
         if ref is None or not arena.is_done(token):
             return
         is_owed = arena.is_owed(token)  # the ledger tells again

@@ -17,6 +17,9 @@ from procd.tasks.ref import TaskRef
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 
+# What must outlive what: at_least_once every process, durable a power cut as well.
+DELIVERIES = {"at_least_once": 0, "durable": layout.DURABLE}
+
 TASKS: dict[str, NamedTask[..., object]] = {}
 _here: list[Dispatcher] = []  # one, once this is a worker or task worker
 
@@ -28,9 +31,12 @@ class NotInService(ProcdError):
 class NamedTask(Generic[P, R_co]):
     """A function that task workers know by name."""
 
-    def __init__(self, function: Callable[P, R_co], name: str) -> None:
+    def __init__(self, function: Callable[P, R_co], name: str, delivery: str) -> None:
+        if delivery not in DELIVERIES:
+            raise ValueError(f"delivery={delivery!r}: allowed are {', '.join(DELIVERIES)}")
         self.function = function
         self.name = name
+        self.delivery = delivery
         self.__doc__ = function.__doc__
         self.__name__ = getattr(function, "__name__", name)
         self.__wrapped__ = function
@@ -42,24 +48,35 @@ class NamedTask(Generic[P, R_co]):
         """Run the function here and now."""
         return self.function(*args, **kwargs)
 
+    def options(self, *, delivery: str) -> NamedTask[P, R_co]:
+        """Return this task as it is sent with other options: `name.options(...).send(...)`."""
+        return NamedTask(self.function, self.name, delivery)
+
     def send(self, *args: P.args, **kwargs: P.kwargs) -> TaskRef:
         """Hand a call over to any free task worker; returns at once.
 
+        With delivery="durable" it is not accepted yet then: see TaskRef.accepted().
         Raises TaskQueueFull, TaskRejected, MessageTooBig, TypeError for arguments that cannot
         travel, NotInService outside of a procd process.
         """
         payload = wire.pack([self.name, list(args), dict(kwargs)])
-        return here().dispatch(payload, flags=layout.NAMED)
+        return here().dispatch(payload, flags=layout.NAMED | DELIVERIES[self.delivery])
 
 
 @overload
 def task(function: Callable[P, R_co], /) -> NamedTask[P, R_co]: ...
 @overload
-def task(*, name: str | None = None) -> Callable[[Callable[P, R_co]], NamedTask[P, R_co]]: ...
 def task(
-    function: Callable[P, R_co] | None = None, /, *, name: str | None = None
+    *, name: str | None = None, delivery: str = ...
+) -> Callable[[Callable[P, R_co]], NamedTask[P, R_co]]: ...
+def task(
+    function: Callable[P, R_co] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    delivery: str = "at_least_once",
 ) -> NamedTask[P, R_co] | Callable[[Callable[P, R_co]], NamedTask[P, R_co]]:
-    """Make a function a named task: `@task` or `@task(name="resize")`.
+    """Make a function a named task: `@task`, `@task(name="resize")`, `@task(delivery="durable")`.
 
     The name is `module.function` unless given. Raises ProcdError if another function of
     that name is a task already.
@@ -73,7 +90,7 @@ def task(
             same = known.function.__code__.co_filename == function.__code__.co_filename
             if name is not None and not same:
                 raise ProcdError(f"two functions claim the task name {full!r}")
-        made = NamedTask(function, full)
+        made = NamedTask(function, full, delivery)
         TASKS[full] = made
         return made
 

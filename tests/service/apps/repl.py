@@ -124,6 +124,26 @@ def add(a: int, b: int = 1) -> dict[str, Any]:
     return {"sum": a + b, "pid": os.getpid()}
 
 
+@task(delivery="durable")
+def remember(number: int, seconds: float = 0) -> int:
+    time.sleep(seconds)
+    return ran(number)
+
+
+@task(delivery="durable")
+def fatal() -> int:
+    os.kill(os.getpid(), 9)
+    return ran(0)
+
+
+async def stored(first: int, count: int, seconds: float = 0) -> int:
+    """Send durable tasks; return when all of them are accepted."""
+    refs = [remember.send(number, seconds) for number in range(first, first + count)]
+    for ref in refs:
+        await ref.accepted()
+    return count
+
+
 @server.on_worker_start
 def opened() -> None:
     counts["started"] += 1
