@@ -8,7 +8,7 @@ import random
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from tests.service.test_dead_letters import ledger_pid, shown, tasks
 
 def cut_the_power(service: Service, *, loses_arena: bool = True) -> None:
     """Kill every process at once; what was not synced may be gone then."""
-    for pid in service.alive():
-        service.kill(pid)
+    # The master first: it would replace the others.
+    for pid in (service.master, *service.alive()):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     service.wait_for(lambda: not service.alive(), 10)
     if loses_arena:
         (service.root / "state" / "arena").unlink()
