@@ -35,6 +35,7 @@ class Cell(IntEnum):
     REFUSED = 9  # tasks for which there was no room
     BAD_MESSAGES = 10  # bytes in the inbox or queue that were none of ours
     UNHANDLED = 11  # pipe messages without a handler
+    UNREAD = 12  # results of tasks whose sender, outside of the service, is gone
 
 
 class Role(IntEnum):
@@ -46,6 +47,7 @@ class Role(IntEnum):
     TASK = 4
     SPARE = 5
     INGRESS = 6
+    GATE = 8
 
 
 TAKING = 1  # between asking the queue for a token and having it in CURRENT
@@ -155,8 +157,8 @@ class Scoreboard:
         return None
 
     def worker_id(self, role: Role, number: int) -> int:
-        """Return the worker id that a seat has now; -1 for the ingress, which is no worker."""
-        if role is Role.INGRESS:
+        """Return the worker id that a seat has now; -1 for who is no worker."""
+        if role in (Role.INGRESS, Role.GATE):
             return -1
         return number + (self._words[_COUNTS] if role is Role.TASK else 0)
 

@@ -9,7 +9,7 @@ from procd.master import heirs
 from procd.master.lifecycle import Action, Call, Fork, Hurry, Kill, Stop
 from procd.master.process import Process
 from procd.master.service import Service
-from procd.master.states import BY_BASE, Event, Row, Seat, State
+from procd.master.states import BESIDE, BY_BASE, Event, Row, Seat, State
 from procd.spawn.context import Kind
 
 HUNG_SECONDS = 5.0  # a fork takes milliseconds
@@ -70,9 +70,10 @@ class Actions:
             seconds = BASE_PATIENCE * service.generations.config.boot_timeout
             service.processes.fork(seat, now + seconds, order)
             return
-        if seat.role is Role.INGRESS:
+        if seat.role in BESIDE:
+            order = service.gates.fork if seat.role is Role.GATE else service.ingresses.fork
             seconds = service.generations.config.boot_timeout
-            service.processes.fork(seat, now + seconds, service.ingresses.fork)
+            service.processes.fork(seat, now + seconds, order)
             return
         deadline = now + service.generations.infos[seat.generation].config.boot_timeout
         if seat.generation == reload.generation:

@@ -43,6 +43,8 @@ class Events:
                     self._service.processes.step(process, Event.BECAME_READY)
             case Role.INGRESS:
                 self._service.ingresses.heard(process, packet)
+            case Role.GATE:
+                self._service.gates.heard(process, packet)
             case _:
                 self._service.generations.heard(process, packet)
                 self._heard(process, packet)
@@ -119,6 +121,8 @@ class Events:
                 self._warmth.died(row, death.how)
         elif row.seat.role is Role.INGRESS:
             wanted = row.seat.number == service.ingresses.number
+        elif row.seat.role is Role.GATE:
+            wanted = service.gates.wanted is not None
         else:
             wanted = row.seat.generation in service.generations.reload.serving.values()
         # One that is killed because it does not boot comes back no quicker than one that dies.
@@ -194,6 +198,7 @@ class Events:
         service, config = self._service, self._service.generations.config
         service.listening.set_backlog(config.backlog)
         service.ingresses.follow(config)
+        service.gates.follow(config)
         service.recovery.max_attempts = config.task_max_attempts
         service.set_log_level(config.log_level)
         service.count()

@@ -13,6 +13,7 @@ from procd.config.schema import Config
 from procd.ipc.scoreboard import Role, Scoreboard
 from procd.master.bases import Bases
 from procd.master.files import Files
+from procd.master.gates import Gates
 from procd.master.generations import Generations
 from procd.master.ingresses import Ingresses
 from procd.master.lifecycle import Want
@@ -54,6 +55,7 @@ class Service:
     bases: Bases = field(init=False)
     watching: Watching = field(init=False)
     ingresses: Ingresses = field(init=False)
+    gates: Gates = field(init=False)
     count_refused: Callable[[], int] = field(default=lambda: 0)  # control requests
     _is_said: bool = False  # ready or not
 
@@ -67,12 +69,14 @@ class Service:
             base=self.bases.number,
             next_base=self.bases.next_number,
             has_spare=self._may_fork_ahead(),
-            ingress=self._ingress(),
+            beside=self._beside(),
         )
 
-    def _ingress(self) -> Seat | None:
-        takes = self.generations.reload.serving and not self.stopping.is_asked
-        return self.ingresses.wanted if takes else None
+    def _beside(self) -> tuple[Seat, ...]:
+        if not self.generations.reload.serving or self.stopping.is_asked:
+            return ()
+        wanted = (self.ingresses.wanted, self.gates.wanted)
+        return tuple(seat for seat in wanted if seat is not None)
 
     def _may_fork_ahead(self) -> bool:
         is_late = time.monotonic() >= self.spare_at
@@ -150,6 +154,7 @@ class Service:
             self.watching.close()
             self.generations.close("the service is stopping")
             self.listening.close()
+            self.gates.close()
         for process in self.processes.table.values():
             if process.row.state is State.DRAINING:
                 self.processes.hurry(process, self.stopping.deadline)

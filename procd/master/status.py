@@ -31,6 +31,7 @@ ROLES = {
     Role.WORKER: "worker",
     Role.TASK: "task",
     Role.INGRESS: "ingress",
+    Role.GATE: "gate",
 }
 
 Json = dict[str, object]
@@ -92,7 +93,7 @@ def tasks(recovery: Recovery, table: Processes, scoreboard: Scoreboard) -> Json:
         "retried": totals.retried,
         "dead": totals.dead,
         "refused": totals.refused + total(Cell.REFUSED),
-        "unread": totals.unread,
+        "unread": totals.unread + total(Cell.UNREAD),
         "slots": recovery.arena.layout.slots,
     }
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from procd.errors import TaskFailed
+from procd.errors import NoSuchTask, TaskFailed
 from procd.ipc import wire
 
+_NO_SUCH_TASK = "no such task"  # behind text and traceback of one
 
-def pack(text: str, trace: str, limit: int) -> bytes:
-    """Return a failure as a result; what does not fit a slot is cut, the traceback's top first."""
+
+def pack(text: str, trace: str, limit: int, *, is_unknown: bool = False) -> bytes:
+    """Return a failure as a result; what does not fit a slot is cut, the traceback's top first.
+
+    *is_unknown*: it will be NoSuchTask.
+    """
     text = _clean(text)[: limit // 8]  # a character has 4 bytes at most
-    room = limit - len(text.encode()) - 16
+    more = [_NO_SUCH_TASK] if is_unknown else []
+    room = limit - len(text.encode()) - 32
     tail = _clean(trace).encode()[-max(1, room) :].decode("utf-8", "ignore")
-    return wire.pack([text, tail])
+    return wire.pack([text, tail, *more])
 
 
 def _clean(text: str) -> str:
@@ -27,4 +33,5 @@ def outcome(packed: bytes, *, failed: bool) -> tuple[object, TaskFailed | None]:
     if not failed:
         return value, None
     parts = [str(part) for part in value] if isinstance(value, list) else [str(value)]
-    return None, TaskFailed(*parts[:2])
+    kind = NoSuchTask if parts[2:] == [_NO_SUCH_TASK] else TaskFailed
+    return None, kind(*parts[:2])

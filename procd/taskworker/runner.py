@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from procd import logs
 from procd.app import Server
-from procd.errors import InboxFull, MessageTooBig, TaskRejected
+from procd.errors import InboxFull, MessageTooBig, NoSuchTask, TaskRejected
 from procd.ipc import inbox, layout, wire
 from procd.ipc.inbox import Gone
 from procd.ipc.layout import Damaged, Meta
@@ -61,11 +61,13 @@ class RunningTask:
         if not self.is_finished:
             self._runner.publish(self, wire.pack(result), failed=False)
 
-    def fail(self, text: str, trace: str = "") -> None:
+    def fail(self, text: str, trace: str = "", *, is_unknown: bool = False) -> None:
         if not self.is_finished:
-            packed = failure.pack(text, trace, self._runner.limit)
+            packed = failure.pack(text, trace, self._runner.limit, is_unknown=is_unknown)
             if not self._runner.publish(self, packed, failed=True):
-                logs.log.error("task failed id=%d, its dispatcher is gone: %s", self.id, trace)
+                logs.log.error(
+                    "task failed id=%d, its dispatcher is gone: %s", self.id, trace or text
+                )
 
 
 class Runner:
@@ -117,7 +119,7 @@ class Runner:
             task.data = data
             handler = self._server.handlers.get("task")
             if handler is None:
-                raise LookupError("this generation of the app has no on_task handler")
+                raise NoSuchTask("this generation of the app has no on_task handler")
             return lambda: handler(task)
         if not isinstance(data, list) or len(data) != 3 or not isinstance(data[0], str):
             raise wire.Undecodable("not a named task")
@@ -125,7 +127,7 @@ class Runner:
         task.name, task.data = name, {"args": args, "kwargs": kwargs}
         named = TASKS.get(name)
         if named is None:
-            raise LookupError(f"this generation of the app has no task {name!r}")
+            raise NoSuchTask(f"this generation of the app has no task {name!r}")
         return lambda: named.function(*args, **kwargs)
 
     async def _await(self, task: RunningTask, outcome: Coroutine[Any, Any, object]) -> None:
@@ -148,6 +150,9 @@ class Runner:
         trace = "".join(traceback.format_exception(error)).strip()
         if task.is_finished:
             logs.log.error("task failed after it finished id=%d: %s", task.id, trace)
+            return
+        if isinstance(error, NoSuchTask):
+            task.fail(str(error), is_unknown=True)  # where that was found out tells nobody anything
             return
         text = "".join(traceback.format_exception_only(error)).strip()
         where = traceback.extract_tb(error.__traceback__)

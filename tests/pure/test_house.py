@@ -25,13 +25,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         *("ipc.layout", "ipc.spool", "ipc.arenafile", "ipc.arena", "ipc.scoreboard"),
         *("ipc.doorbell", "ipc.inbox", "ipc.channel", "ipc"),
+        "ipc.frames",
         *("ipc.keys", "ipc.patience", "ipc.queue", "ipc.swooletask", "ipc.tally"),
     ),
     ("tasks.*",),
     ("app",),
     ("spawn.*",),
-    ("tasks.safeguards",),
-    ("tasks.host", "ingress.*"),
+    ("tasks.safeguards", "tasks.outside"),
+    ("tasks.host", "ingress.*", "gate.*"),
     ("worker.acceptor", "worker.connection", "taskworker.runner"),
     ("worker.movable", "worker.handover", "worker.mover", "worker.drain"),
     ("worker.worker", "taskworker.taskworker"),
@@ -41,14 +42,17 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("service.record", "service.sdnotify"),
     ("master.*",),
     ("service.*",),
-    ("doctor.*",),
+    ("doctor.*", "client.*"),
     ("cli.*",),
     ("__main__", ""),
 )
 
 # An outside module that not everybody may import, and the rooms that may.
 OWNERS: dict[str, tuple[str, ...]] = {
-    "asyncio": ("worker.*", "taskworker.*", "tasks.*", "spawn.template", "ipc.patience"),
+    "asyncio": (
+        *("worker.*", "taskworker.*", "tasks.*", "spawn.template", "ipc.patience"),
+        "client.promise",
+    ),
     "uvloop": ("spawn.template",),
     "click": ("cli.*",),
     "rich": ("cli.*",),
@@ -63,8 +67,9 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "multiprocessing": (),
     "pickle": (),
     "shelve": (),
-    # The ingress never forks, and a queue has no descriptor to wait for.
-    "threading": ("ingress.sentry",),
+    # The ingress never forks, and a queue has no descriptor to wait for. The client lives in
+    # somebody else's program.
+    "threading": ("ingress.sentry", "client.*"),
 }
 
 # The only rooms that may call os.fork: what stands around a fork is said once.

@@ -31,7 +31,7 @@ REST = [
 
 
 def planned(wanted: Seat | None, *rows: Row) -> list[Action]:
-    return plan([*REST, *rows], Want((SERVING,), ingress=wanted), {}, NOW)
+    return plan([*REST, *rows], Want((SERVING,), beside=(wanted,) if wanted else ()), {}, NOW)
 
 
 def test_it_is_forked_by_the_master_and_told_to_serve_when_it_is_ready() -> None:
