@@ -41,7 +41,7 @@ class Link:
         self.max_bytes: int | None = None  # until the gate has greeted nothing is sent
         self.unsent: deque[Sent] = deque()
         self.asks: dict[int, Sent] = {}  # whose frames have begun to go out
-        self._reader = Reader()
+        self._reader = Reader(frames.FROM_GATE)
         self._pieces: list[memoryview] = []  # of the first that is unsent
         self._ask = 0
 
@@ -106,11 +106,11 @@ class Link:
             raise Broken from None
         if not data:
             raise Broken
-        for frame in self._reader.feed(data):
-            try:
+        try:
+            for frame in self._reader.feed(data):
                 self._take(frame)
-            except wire.Undecodable as error:
-                raise ProcdError(f"the gate cannot be understood: {error}") from None
+        except wire.Undecodable as error:
+            raise ProcdError(f"the gate cannot be understood: {error}") from None
 
     def _take(self, frame: Frame) -> None:
         data = frame.data or b""

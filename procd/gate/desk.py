@@ -18,7 +18,7 @@ from math import inf
 from procd import logs
 from procd.errors import ProcdError
 from procd.gate.budget import Budget, seconds_for
-from procd.gate.session import CHUNK, Gone, Session
+from procd.gate.session import CHUNK, Gone, Session, turn_away
 from procd.ipc import frames, layout, wire
 from procd.ipc.frames import Frame, Kind
 from procd.ipc.scoreboard import Cell
@@ -80,13 +80,11 @@ class Desk:
 
     def welcome(self, sock: socket.socket) -> None:
         """A program has connected."""
-        session = Session(sock, self._max_bytes)
         if len(self.sessions) >= MAX_SESSIONS:
             logs.warning("gate refused", connected=len(self.sessions))
-            text = f"{MAX_SESSIONS} programs are connected to this service: that is the most"
-            self._refuse(session, 0, "TaskRejected", text)
-            session.close()
+            turn_away(sock, f"{MAX_SESSIONS} programs are connected to this service: no more may")
             return
+        session = Session(sock, self._max_bytes)
         self.sessions.add(session)
         self._say(session, Kind.HELLO, 0, frames.hello(self._max_bytes))
 
@@ -137,9 +135,6 @@ class Desk:
     # Asks
 
     def _ask(self, session: Session, frame: Frame) -> None:
-        if frame.kind not in _FLAGS:
-            logs.warning("gate left: not a frame of procd", kind=frame.kind)
-            raise Gone
         if self.is_closed:
             self._refuse(session, frame.ask, "NotRunning", "the service is stopping")
             return

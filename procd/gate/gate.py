@@ -22,7 +22,7 @@ from math import inf
 from procd import logs
 from procd.config.schema import Config
 from procd.gate.desk import Desk
-from procd.gate.session import Session
+from procd.gate.session import Session, turn_away
 from procd.ipc.channel import Channel, Closed, Packet
 from procd.ipc.scoreboard import Role
 from procd.linux import process
@@ -58,7 +58,6 @@ class Gate:
         self._deadline = inf  # of a drain
         self._readers: dict[int, Callable[[], None]] = {}
         self._sessions: dict[int, Session] = {}  # by descriptor
-        self._poll = select.epoll()
 
     def run(self, config: Config) -> int:
         """Serve until told to go; return the exit status."""
@@ -92,6 +91,7 @@ class Gate:
             watch=self._watch,
             forget=self._forget,
         )
+        self._poll = select.epoll()
         self._listen_to(self._channel.fileno(), self._read_channel)
         results = self._desk.results
         self._listen_to(outside.inbox.fileno(), lambda: outside.read_inbox(results))
@@ -213,4 +213,4 @@ class Gate:
                 self._desk.welcome(sock)
             else:
                 logs.warning("gate refused", uid=uid)
-                sock.close()
+                turn_away(sock, f"this service is not for uid {uid}: be root or its own user")

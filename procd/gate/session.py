@@ -7,7 +7,8 @@ from collections import deque
 from contextlib import suppress
 from math import inf
 
-from procd.ipc import frames
+from procd import logs
+from procd.ipc import frames, wire
 from procd.ipc.frames import Frame, Kind, Reader
 
 CHUNK = 64 * 1024  # read at once; larger data is large, see budget
@@ -20,13 +21,21 @@ class Gone(Exception):
     """The program has left."""
 
 
+def turn_away(sock: socket.socket, text: str) -> None:
+    """Tell a program that has just connected why it is not let in, and close."""
+    data = wire.pack(["TaskRejected", text])
+    with suppress(OSError):
+        sock.send(frames.head(Kind.REFUSED, 0, len(data)) + data, socket.MSG_DONTWAIT)
+    sock.close()
+
+
 class Session:
     """Owns the socket. Never blocks."""
 
     def __init__(self, sock: socket.socket, max_bytes: int) -> None:
         sock.setblocking(False)
         self.socket = sock
-        self.reader = Reader(max_bytes)
+        self.reader = Reader(frames.FROM_CLIENT, max_bytes)
         self.asks: dict[int, int] = {}  # the program's numbers of its tasks, by their ids
         self.later: dict[int, None] = {}  # tasks whose results wait until it has read, in order
         self.is_large = False  # a large result is among what is unsent
@@ -52,7 +61,11 @@ class Session:
             raise Gone from None
         if not data:
             raise Gone
-        return self.reader.feed(data)
+        try:
+            return self.reader.feed(data)
+        except wire.Undecodable as error:
+            logs.warning("gate left: a program speaks otherwise", why=error)
+            raise Gone from None
 
     def send(self, kind: Kind, ask: int, data: bytes, now: float) -> None:
         """Say something, now or when the program reads; raises Gone."""

@@ -10,6 +10,7 @@ Either side trusts only what it has read: a length is a claim, and no memory is 
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from enum import IntEnum
 from io import BytesIO
 from typing import NamedTuple
@@ -35,6 +36,10 @@ class Kind(IntEnum):
     RESULT = 19  # the result
     FAILED = 20  # as tasks.failure packs it
     LOST = 21  # text: why nobody will tell what becomes of the task
+
+
+FROM_CLIENT = frozenset({Kind.DATA, Kind.NAMED})
+FROM_GATE = frozenset(Kind) - FROM_CLIENT
 
 
 class Frame(NamedTuple):
@@ -74,7 +79,8 @@ def read_id(data: bytes) -> int:
 class Reader:
     """Puts a stream's bytes together. Data over *max_bytes* (None = any) is passed over."""
 
-    def __init__(self, max_bytes: int | None = None) -> None:
+    def __init__(self, kinds: Collection[Kind], max_bytes: int | None = None) -> None:
+        self._kinds = kinds
         self.max_bytes = max_bytes
         self._head = bytearray()
         self._kind = self._ask = self._size = self._left = 0
@@ -85,13 +91,11 @@ class Reader:
         """How many bytes the data has that is coming; 0 = none is, or none that is kept."""
         return self._size if self._body is not None else 0
 
-    @property
-    def is_between(self) -> bool:
-        """Tell whether no half frame has been read."""
-        return not self._head
-
     def feed(self, data: bytes) -> list[Frame]:
-        """Take in some bytes; return the frames that they complete."""
+        """Take in some bytes; return the frames that they complete.
+
+        Raises Undecodable at a head of another kind than is to be expected.
+        """
         found: list[Frame] = []
         rest = memoryview(data)
         while True:
@@ -113,6 +117,8 @@ class Reader:
 
     def _begin(self) -> None:
         self._kind, self._ask, self._size = HEAD.unpack(self._head)
+        if self._kind not in self._kinds:
+            raise wire.Undecodable(f"a frame of kind {self._kind}")
         self._left = self._size
         is_wanted = self.max_bytes is None or self._size <= self.max_bytes
         self._body = BytesIO() if is_wanted else None
