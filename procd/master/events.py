@@ -41,10 +41,10 @@ class Events:
             case Role.SPARE:
                 if packet.kind == "waits" and process.row.state is State.BOOTING:
                     self._service.processes.step(process, Event.BECAME_READY)
-            case Role.INGRESS:
-                self._service.ingresses.heard(process, packet)
             case Role.GATE:
                 self._service.gates.heard(process, packet)
+            case Role.INGRESS:
+                self._service.ingresses.heard(process, packet)
             case _:
                 self._service.generations.heard(process, packet)
                 self._heard(process, packet)
@@ -119,10 +119,10 @@ class Events:
             wanted = row.seat.generation == service.bases.number
             if row.seat.role is Role.BASE:
                 self._warmth.died(row, death.how)
-        elif row.seat.role is Role.INGRESS:
-            wanted = row.seat.number == service.ingresses.number
         elif row.seat.role is Role.GATE:
             wanted = service.gates.wanted is not None
+        elif row.seat.role is Role.INGRESS:
+            wanted = row.seat.number == service.ingresses.number
         else:
             wanted = row.seat.generation in service.generations.reload.serving.values()
         # One that is killed because it does not boot comes back no quicker than one that dies.

@@ -136,14 +136,14 @@ class Master:
         events = Events(service)
         service.processes = Processes(service.origin, self._loop, events.heard, events.died)
         service.bases = Bases(self._config)
-        service.ingresses = Ingresses(
-            *(self._config, service.origin, service.processes, service.recovery),
-            *(service.stopping, self._public),
-        )
         service.gates = Gates(
             *(self._config, service.origin, service.processes, self._loop),
             owner_of(self._config) if os.geteuid() == 0 else None,
             lambda: service.recovery.queue_is_missed(time.monotonic()),
+        )
+        service.ingresses = Ingresses(
+            *(self._config, service.origin, service.processes, service.recovery),
+            *(service.stopping, self._public),
         )
         service.generations = generations = Generations(
             *(self._config, self._reader, service.processes, service.listening, events)

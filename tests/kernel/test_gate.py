@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
@@ -49,7 +50,12 @@ class Master:
         stack.callback(self.channel.close)
         gate = Gate(origin, theirs, self.listener, ROW, INCARNATION, unused_seconds)
         keep = {*origin.fds, theirs.fileno(), self.listener.fileno()}
-        self.pid = child.fork(lambda: gate.run(load(config)), keep)
+
+        def body() -> int:
+            logging.disable()  # pytest's stderr is a descriptor that is closed here
+            return gate.run(load(config))
+
+        self.pid = child.fork(body, keep)
         stack.callback(self.end)
         theirs.close()
 
