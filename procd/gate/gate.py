@@ -70,6 +70,7 @@ class Gate:
             return 0
         self._uids.add(os.geteuid())
         stacks.answer(self._origin.ipc_dir)
+        process.give_large_memory_back()
         self._open(config)
         self._tell("ready")
         try:
