@@ -61,9 +61,9 @@ class RunningTask:
         if not self.is_finished:
             self._runner.publish(self, wire.pack(result), failed=False)
 
-    def fail(self, text: str, trace: str = "", *, is_unknown: bool = False) -> None:
+    def fail(self, text: str, trace: str = "", kind: str = "") -> None:
         if not self.is_finished:
-            packed = failure.pack(text, trace, self._runner.limit, is_unknown=is_unknown)
+            packed = failure.pack(text, trace, self._runner.limit, kind)
             if not self._runner.publish(self, packed, failed=True):
                 logs.log.error(
                     "task failed id=%d, its dispatcher is gone: %s", self.id, trace or text
@@ -152,7 +152,9 @@ class Runner:
             logs.log.error("task failed after it finished id=%d: %s", task.id, trace)
             return
         if isinstance(error, NoSuchTask):
-            task.fail(str(error), is_unknown=True)  # where that was found out tells nobody anything
+            task.fail(
+                str(error), kind=failure.UNKNOWN
+            )  # where that was found out tells nobody anything
             return
         text = "".join(traceback.format_exception_only(error)).strip()
         where = traceback.extract_tb(error.__traceback__)
