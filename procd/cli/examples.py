@@ -22,6 +22,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "procd -c /srv/shop/config/procd.yaml systemd install",
         "procd systemd install --user --force shop",
     ),
+    "task send": (
+        "procd task send app.resize a.png 100",
+        "procd task send app.report '{\"month\": 7}' --wait --timeout 60",
+    ),
     "task list": (
         "procd task list --state dead",
         "procd task list --json | jq '.[] | select(.attempts > 1)'",

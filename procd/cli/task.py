@@ -14,6 +14,7 @@ import click
 from procd.cli import taskpage
 from procd.cli.client import Json, NoAnswer, Service
 from procd.cli.root import config_path
+from procd.cli.tasksend import send
 from procd.config.load import load
 from procd.errors import NotRunning, ProcdError, UsageError
 from procd.ledger import files
@@ -142,5 +143,7 @@ def _ask_file(config: Path, request: Json) -> Json:
         finally:
             store.close()
 
+
+task.add_command(send)
 
 COMMANDS = (task,)

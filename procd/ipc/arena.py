@@ -133,6 +133,11 @@ class Arena:
         start = at + lay.META_BYTES + self.layout.slot_bytes
         return self._get(token, RESULT, start, size), failed
 
+    def result_bytes(self, token: int) -> int:
+        """Return how long the result of a done task is."""
+        at = self.layout.body_at(words.slot_of(token))
+        return lay.result_of(self._words[(at + lay.RESULT_AT) // 8])[0]
+
     def free(self, token: int) -> None:
         """Give a done slot of an own chunk free."""
         slot, epoch = words.slot_of(token), words.token_epoch(token)

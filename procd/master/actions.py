@@ -10,7 +10,7 @@ from procd.master.ledgers import LEDGER_GRACE
 from procd.master.lifecycle import Action, Call, Fork, Hurry, Kill, Stop
 from procd.master.process import Process
 from procd.master.service import Service
-from procd.master.states import BY_BASE, Event, Row, Seat, State
+from procd.master.states import BESIDE, BY_BASE, Event, Row, Seat, State
 from procd.spawn.context import Kind
 
 HUNG_SECONDS = 5.0  # a fork takes milliseconds
@@ -72,9 +72,10 @@ class Actions:
             seconds = BASE_PATIENCE * service.generations.config.boot_timeout
             service.processes.fork(seat, now + seconds, order)
             return
-        if seat.role is Role.INGRESS:
+        if seat.role in BESIDE:
+            order = service.gates.fork if seat.role is Role.GATE else service.ingresses.fork
             seconds = service.generations.config.boot_timeout
-            service.processes.fork(seat, now + seconds, service.ingresses.fork)
+            service.processes.fork(seat, now + seconds, order)
             return
         if seat.role is Role.LEDGER:
             seconds = BASE_PATIENCE * service.generations.config.boot_timeout

@@ -28,6 +28,7 @@ from procd.master.configreader import ConfigReader
 from procd.master.control import Control
 from procd.master.events import Events
 from procd.master.files import Files, owner_of
+from procd.master.gates import Gates
 from procd.master.generations import Generations
 from procd.master.ingresses import Ingresses
 from procd.master.inheritance import open_arena
@@ -137,6 +138,11 @@ class Master:
         events = Events(service)
         service.processes = Processes(service.origin, self._loop, events.heard, events.died)
         service.bases = Bases(self._config)
+        service.gates = Gates(
+            *(self._config, service.origin, service.processes, self._loop),
+            owner_of(self._config) if os.geteuid() == 0 else None,
+            lambda: service.recovery.queue_is_missed(time.monotonic()),
+        )
         service.ingresses = Ingresses(
             *(self._config, service.origin, service.processes, service.recovery),
             *(service.stopping, self._public),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import inf
@@ -131,10 +131,15 @@ class Processes:
                 return number
         return None
 
-    def fork_own(self, body: Callable[[], int], row: Row, channel: Channel) -> bool:
-        """Fork a process that runs *body*: a base, an ingress or a ledger, the master's own."""
+    def fork_own(
+        self, body: Callable[[], int], row: Row, channel: Channel, keep: Collection[int] = ()
+    ) -> bool:
+        """Fork a process that runs *body* and is the master's own: base, ingress, gate, ledger.
+
+        Of the master's descriptors it also has those in *keep*.
+        """
         try:
-            pid = child.fork(body, {*self._origin.fds, channel.fileno()})
+            pid = child.fork(body, {*self._origin.fds, channel.fileno(), *keep})
         except OSError as error:
             logs.error("fork failed", why=error.strerror)
             return False

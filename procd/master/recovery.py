@@ -43,7 +43,7 @@ class Totals:
     failed: int = 0
     retried: int = 0
     refused: int = 0
-    unread: int = 0  # results whose dispatcher was gone
+    unread: int = 0  # results whose dispatcher, or sender, was gone
 
 
 class Recovery:
@@ -118,6 +118,7 @@ class Recovery:
         self.totals.done += self._scoreboard.get(row, Cell.DONE)
         self.totals.failed += self._scoreboard.get(row, Cell.FAILED)
         self.totals.refused += self._scoreboard.get(row, Cell.REFUSED)
+        self.totals.unread += self._scoreboard.get(row, Cell.UNREAD)
         if current == TAKING:
             # It had a token in hand that nobody can name: tell all of them again.
             self._queue_again()

@@ -13,6 +13,7 @@ from procd.config.schema import Config
 from procd.ipc.scoreboard import Role, Scoreboard
 from procd.master.bases import Bases
 from procd.master.files import Files
+from procd.master.gates import Gates
 from procd.master.generations import Generations
 from procd.master.ingresses import Ingresses
 from procd.master.ledgers import LEDGER_GRACE, Ledgers
@@ -57,6 +58,7 @@ class Service:
     watching: Watching = field(init=False)
     ingresses: Ingresses = field(init=False)
     ledgers: Ledgers = field(init=False)
+    gates: Gates = field(init=False)
     count_refused: Callable[[], int] = field(default=lambda: 0)  # control requests
     _is_said: bool = False  # ready or not
 
@@ -70,13 +72,15 @@ class Service:
             base=self.bases.number,
             next_base=self.bases.next_number,
             has_spare=self._may_fork_ahead(),
-            beside=(*self._ingress(), *self._ledger(bool(want.shares))),
+            beside=(*self._from_outside(), *self._ledger(bool(want.shares))),
         )
 
-    def _ingress(self) -> tuple[Seat, ...]:
-        takes = self.generations.reload.serving and not self.stopping.is_asked
-        wanted = self.ingresses.wanted
-        return (wanted,) if takes and wanted is not None else ()
+    def _from_outside(self) -> tuple[Seat, ...]:
+        """Return the seats of those that take tasks from other programs."""
+        if not self.generations.reload.serving or self.stopping.is_asked:
+            return ()
+        wanted = (self.ingresses.wanted, self.gates.wanted)
+        return tuple(seat for seat in wanted if seat is not None)
 
     def _ledger(self, serves: bool) -> tuple[Seat, ...]:  # noqa: FBT001 - a private condition
         """Return the seat of a ledger if there should be one: it goes after all others."""
@@ -167,6 +171,7 @@ class Service:
             self.watching.close()
             self.generations.close("the service is stopping")
             self.listening.close()
+            self.gates.close()
         for process in self.processes.table.values():
             if process.row.state is State.DRAINING:
                 self.processes.hurry(process, self.stopping.deadline)

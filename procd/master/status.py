@@ -34,6 +34,7 @@ ROLES = {
     Role.TASK: "task",
     Role.INGRESS: "ingress",
     Role.LEDGER: "ledger",
+    Role.GATE: "gate",
 }
 
 Json = dict[str, object]
@@ -96,7 +97,7 @@ def tasks(recovery: Recovery, table: Processes, scoreboard: Scoreboard, letters:
         # Those that the ledger has yet to lay down are where a person will find them.
         "dead": letters + recovery.arena.states().count(SlotState.DEAD),
         "refused": totals.refused + total(Cell.REFUSED),
-        "unread": totals.unread,
+        "unread": totals.unread + total(Cell.UNREAD),
         "slots": recovery.arena.layout.slots,
     }
 

@@ -67,7 +67,7 @@ class TaskRef:
                     self._waiters.remove(waiter)
         if self._error is not None:
             # A new one each time: a raised exception collects the frames that it went through.
-            raise TaskFailed(str(self._error), self._error.traceback)
+            raise type(self._error)(str(self._error), self._error.traceback)
         return self._result
 
     def resolve(self, result: object, error: TaskFailed | None) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from procd import logs
 from procd.app import Server
-from procd.errors import MessageTooBig, TaskRejected
+from procd.errors import MessageTooBig, NoSuchTask, TaskRejected
 from procd.ipc import hints, layout, wire
 from procd.ipc.layout import Damaged, Meta
 from procd.ipc.scoreboard import Cell
@@ -61,11 +61,13 @@ class RunningTask:
         if not self.is_finished:
             self._runner.publish(self, wire.pack(result), failed=False)
 
-    def fail(self, text: str, trace: str = "") -> None:
+    def fail(self, text: str, trace: str = "", kind: str = "") -> None:
         if not self.is_finished:
-            packed = failure.pack(text, trace, self._runner.limit)
+            packed = failure.pack(text, trace, self._runner.limit, kind)
             if not self._runner.publish(self, packed, failed=True):
-                logs.log.error("task failed id=%d, its dispatcher is gone: %s", self.id, trace)
+                logs.log.error(
+                    "task failed id=%d, its dispatcher is gone: %s", self.id, trace or text
+                )
 
 
 class Runner:
@@ -116,7 +118,7 @@ class Runner:
             task.data = data
             handler = self._server.handlers.get("task")
             if handler is None:
-                raise LookupError("this generation of the app has no on_task handler")
+                raise NoSuchTask("this generation of the app has no on_task handler")
             return lambda: handler(task)
         if not isinstance(data, list) or len(data) != 3 or not isinstance(data[0], str):
             raise wire.Undecodable("not a named task")
@@ -124,7 +126,7 @@ class Runner:
         task.name, task.data = name, {"args": args, "kwargs": kwargs}
         named = TASKS.get(name)
         if named is None:
-            raise LookupError(f"this generation of the app has no task {name!r}")
+            raise NoSuchTask(f"this generation of the app has no task {name!r}")
         return lambda: named.function(*args, **kwargs)
 
     async def _await(self, task: RunningTask, outcome: Coroutine[Any, Any, object]) -> None:
@@ -147,6 +149,10 @@ class Runner:
         trace = "".join(traceback.format_exception(error)).strip()
         if task.is_finished:
             logs.log.error("task failed after it finished id=%d: %s", task.id, trace)
+            return
+        if isinstance(error, NoSuchTask):
+            # Where that was found out tells nobody anything.
+            task.fail(str(error), kind=failure.UNKNOWN)
             return
         text = "".join(traceback.format_exception_only(error)).strip()
         where = traceback.extract_tb(error.__traceback__)

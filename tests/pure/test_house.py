@@ -24,15 +24,16 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("config.*", "linux.*", "ipc.words", "ipc.wire", "ipc.foreign.*"),
     (
         *("ipc.layout", "ipc.spool", "ipc.arenafile", "ipc.arena", "ipc.scoreboard"),
-        *("ipc.doorbell", "ipc.inbox", "ipc.hints", "ipc.channel", "ipc"),
+        *("ipc.doorbell", "ipc.inbox", "ipc.hints", "ipc.channel", "ipc", "ipc.frames"),
         *("ipc.keys", "ipc.patience", "ipc.queue", "ipc.swooletask", "ipc.tally"),
     ),
     ("ledger.*",),  # the file; the process is further up
     ("tasks.*",),
     ("app",),
     ("spawn.*",),
-    ("tasks.safeguards",),
-    ("tasks.host", "ingress.*", "ledger.slots", "ledger.livedesk", "ledger.way", "ledger.ledger"),
+    ("tasks.safeguards", "tasks.outside"),
+    ("tasks.host", "ingress.*", "gate.*"),
+    ("ledger.slots", "ledger.livedesk", "ledger.way", "ledger.ledger"),
     ("worker.acceptor", "worker.connection", "taskworker.runner"),
     ("worker.movable", "worker.handover", "worker.mover", "worker.drain"),
     ("worker.worker", "taskworker.taskworker"),
@@ -42,14 +43,17 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("service.record", "service.sdnotify"),
     ("master.*",),
     ("service.*",),
-    ("doctor.*",),
+    ("doctor.*", "client.*"),
     ("cli.*",),
     ("__main__", ""),
 )
 
 # An outside module that not everybody may import, and the rooms that may.
 OWNERS: dict[str, tuple[str, ...]] = {
-    "asyncio": ("worker.*", "taskworker.*", "tasks.*", "spawn.template", "ipc.patience"),
+    "asyncio": (
+        *("worker.*", "taskworker.*", "tasks.*", "spawn.template", "ipc.patience"),
+        "client.promise",
+    ),
     "uvloop": ("spawn.template",),
     "click": ("cli.*",),
     "rich": ("cli.*",),
@@ -65,8 +69,9 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "multiprocessing": (),
     "pickle": (),
     "shelve": (),
-    # The ingress never forks, and a queue has no descriptor to wait for.
-    "threading": ("ingress.sentry",),
+    # The ingress never forks, and a queue has no descriptor to wait for. The client lives in
+    # somebody else's program.
+    "threading": ("ingress.sentry", "client.*"),
 }
 
 # The only rooms that may call os.fork: what stands around a fork is said once.

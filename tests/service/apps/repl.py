@@ -124,6 +124,26 @@ def add(a: int, b: int = 1) -> dict[str, Any]:
     return {"sum": a + b, "pid": os.getpid()}
 
 
+@task(name="app.ran")
+def ran_by_name(number: int) -> int:
+    return ran(number)
+
+
+@task
+def same(value: Any) -> Any:
+    return value
+
+
+@task
+def broken(text: str) -> None:
+    fail(text)
+
+
+@task
+def nap(seconds: float) -> None:
+    time.sleep(seconds)
+
+
 @task(delivery="durable")
 def remember(number: int, seconds: float = 0) -> int:
     time.sleep(seconds)
