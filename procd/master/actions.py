@@ -73,13 +73,14 @@ class Actions:
             service.processes.fork(seat, now + seconds, order)
             return
         if seat.role in BESIDE:
-            order = service.gates.fork if seat.role is Role.GATE else service.ingresses.fork
-            seconds = service.generations.config.boot_timeout
+            order = {
+                Role.GATE: service.gates.fork,
+                Role.INGRESS: service.ingresses.fork,
+                Role.LEDGER: service.ledgers.fork,
+            }[seat.role]
+            patience = BASE_PATIENCE if seat.role is Role.LEDGER else 1  # it may have much to read
+            seconds = patience * service.generations.config.boot_timeout
             service.processes.fork(seat, now + seconds, order)
-            return
-        if seat.role is Role.LEDGER:
-            seconds = BASE_PATIENCE * service.generations.config.boot_timeout
-            service.processes.fork(seat, now + seconds, service.ledgers.fork)
             return
         deadline = now + service.generations.infos[seat.generation].config.boot_timeout
         if seat.generation == reload.generation:
