@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from procd.app import Connection, Server, Task, current_task
+    from procd.client.client import Client
     from procd.errors import (
+        ConnectionLost,
         InboxFull,
         MessageTooBig,
+        NoSuchTask,
         NoSuchWorker,
+        NotRunning,
         ProcdError,
         SendBufferFull,
         TaskCancelled,
@@ -29,10 +33,14 @@ if TYPE_CHECKING:
     from procd.tasks.registry import task
 
 __all__ = [
+    "Client",
     "Connection",
+    "ConnectionLost",
     "InboxFull",
     "MessageTooBig",
+    "NoSuchTask",
     "NoSuchWorker",
+    "NotRunning",
     "ProcdError",
     "SendBufferFull",
     "Server",
@@ -50,6 +58,7 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "Client": "procd.client.client",
     "Connection": "procd.app",
     "Server": "procd.app",
     "Task": "procd.app",

@@ -80,6 +80,18 @@ class TaskCancelled(TaskFailed):
     """Somebody cancelled the task. Raised in its handler too, if it runs at that moment."""
 
 
+class NoSuchTask(TaskFailed):
+    """No task of this name, or no on_task handler, is in the app that should have run it."""
+
+
+class ConnectionLost(TaskError):
+    """The way to a service broke that a program outside of it uses; the text tells of the task.
+
+    From a result: the task was accepted and runs, but its result is not to be had. From a send:
+    nobody can tell whether the task was accepted.
+    """
+
+
 class MessageTooBig(ProcdError):
     """A payload is larger than the way that it should go."""
 

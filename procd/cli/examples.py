@@ -22,6 +22,18 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "procd -c /srv/shop/config/procd.yaml systemd install",
         "procd systemd install --user --force shop",
     ),
+    "task send": (
+        "procd task send app.resize a.png 100",
+        "procd task send app.report '{\"month\": 7}' --wait --timeout 60",
+    ),
+    "task list": (
+        "procd task list --state dead",
+        "procd task list --json | jq '.[] | select(.attempts > 1)'",
+    ),
+    "task show": ("procd task show 1867262410915643392",),
+    "task retry": ("procd task retry 1867262410915643392", "procd task retry --all"),
+    "task cancel": ("procd task cancel 1867262410915643392",),
+    "task purge": ("procd task purge", "procd task purge 1867262410915643392"),
     "queue ls": ("procd queue ls", "procd queue ls --json"),
     "queue stat": ("procd queue stat 1963150487", "procd queue stat /srv/app/key:a"),
     "queue send": (

@@ -1,38 +1,21 @@
 """The relay: foreign programs' tasks on their way to task workers, and results on their way back.
 
-As a worker does, it leases slots, sends tokens and is told of results in its inbox. The tasks
-are of no worker (src_worker_id -1), and nobody here awaits them: a result is an answer to who
-asked for one, else it only gives its slot free.
+Nobody here awaits them: a result is an answer to who asked for one, else it only gives its slot
+free.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from procd.errors import TaskFailed
-from procd.ipc import inbox, wire
 from procd.ipc.foreign.envelope import Reply
-from procd.ipc.inbox import Hint, Inbox, Progress
-from procd.ipc.scoreboard import Cell, Role, Standing
+from procd.ipc.scoreboard import Role, Standing
 from procd.ipc.tally import Count, Tally
 from procd.spawn.context import Origin
 from procd.tasks.dispatcher import Dispatcher
+from procd.tasks.outside import Identity, Outside
 from procd.tasks.ref import TaskRef
-
-BATCH = 64  # datagrams read in one turn of the loop
-COMPLAINT_SECONDS = 0.1  # between two that the token queue is gone
-
-
-@dataclass(slots=True)
-class Identity:
-    """Who dispatches; of no generation, so that the newest task workers are addressed."""
-
-    row: int
-    role: Role = Role.INGRESS
-    number: int = 0
-    generation: int = 0
 
 
 class Relay:
@@ -49,21 +32,19 @@ class Relay:
         want_retry: Callable[[], None],
         on_gone: Callable[[], None],
     ) -> None:
-        """*want_retry* and *on_gone* as those of Dispatcher and Tokens."""
+        """*want_retry* and *on_gone* as those of Dispatcher and Outside."""
         self._tally = tally
-        shared = origin.open()
-        shared.arena.become(row, incarnation)
-        shared.arena.spool.max_bytes = max_bytes
-        shared.tokens.on_gone = self._token_queue_is_gone
-        self._scoreboard = shared.scoreboard
-        self._cells = shared.scoreboard.row(row)
-        self._on_gone = on_gone
-        self._complained = -COMPLAINT_SECONDS
+        outside = Outside(origin, Identity(row, Role.INGRESS), incarnation, on_gone=on_gone)
+        outside.shared.arena.spool.max_bytes = max_bytes
+        self._outside = outside
+        self._scoreboard = outside.shared.scoreboard
         self._replies: dict[int, Reply] = {}  # of tasks that run, by their ids
         self.on_result: Callable[[Reply | None, object, TaskFailed | None], None]
-        self.inbox = Inbox(origin.ipc_dir, row, incarnation)
+        self.inbox = outside.inbox
         self.dispatcher = Dispatcher(
-            *(shared, Identity(row), self._cells), on_result=self._finished, want_retry=want_retry
+            *(outside.shared, outside.me, outside.cells),
+            on_result=self._finished,
+            want_retry=want_retry,
         )
 
     @property
@@ -90,29 +71,11 @@ class Relay:
         return seat.number
 
     def read_inbox(self) -> None:
-        """Take results in, of which hints tell; then those of which nobody could tell."""
-        for _ in range(BATCH):
-            datagram = self.inbox.receive()
-            if datagram is None:
-                break
-            try:
-                item = inbox.parse(datagram)
-            except wire.Undecodable:
-                item = None
-            if isinstance(item, Hint):
-                self.dispatcher.take_hint(item.token)
-            elif not isinstance(item, Progress):  # which nobody listens to here
-                self._cells[Cell.BAD_MESSAGES] += 1
-        self.dispatcher.take_missed()
+        """Take results in."""
+        self._outside.read_inbox(self.dispatcher)
 
     def _finished(self, ref: TaskRef, value: object, error: TaskFailed | None) -> None:
         self.on_result(self._replies.pop(ref.id, None), value, error)
-
-    def _token_queue_is_gone(self) -> None:
-        now = time.monotonic()
-        if now - self._complained > COMPLAINT_SECONDS:
-            self._complained = now
-            self._on_gone()
 
     def close(self) -> None:
         """Leave the inbox."""

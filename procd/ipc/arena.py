@@ -100,13 +100,14 @@ class Arena:
     ) -> int:
         """Write a task into a free slot of an own chunk; return its token.
 
-        From the last store on the task is accepted: it will run. Raises what Spool.write does.
+        From the last store on the task is there: it will run, or (HELD) be written down first.
+        Raises what Spool.write does.
         """
         at = self._body_at(slot)
         epoch = words.epoch_of(self.word(slot)) + 1
         token = words.token(slot, epoch)
         self._put(token, TASK, at + lay.META_BYTES, payload)
-        lay.META.pack_into(self.map, at, *meta)
+        lay.META.pack_into(self.map, at, *meta, lay.checksum(payload, token), lay.OPEN)
         if terms:
             self.map[at + TERMS_AT : at + lay.META_BYTES] = terms
         self._set_word(slot, words.pack(state, 0, 0, epoch))
@@ -136,6 +137,18 @@ class Arena:
     def is_addressed(self, token: int) -> bool:
         return self._is(token, SlotState.ADDRESSED)
 
+    def is_held(self, token: int) -> bool:
+        return self._is(token, SlotState.HELD)
+
+    def is_owed(self, token: int) -> bool:
+        """Tell whether a done task's slot must wait for the ledger."""
+        return lay.is_owed(self.map, self.layout.body_at(words.slot_of(token)))
+
+    def is_rejected(self, token: int) -> bool:
+        """Tell whether the ledger had no room for a held task."""
+        at = self.layout.body_at(words.slot_of(token)) + lay.LEDGER_AT
+        return self.is_done(token) and self._words[at // 8] == lay.REJECTED
+
     def _is(self, token: int, state: SlotState) -> bool:
         word = self.word(words.slot_of(token))
         epoch = words.token_epoch(token)
@@ -147,6 +160,11 @@ class Arena:
         size, failed = lay.result_of(self._words[(at + lay.RESULT_AT) // 8])
         start = at + lay.META_BYTES + self.layout.slot_bytes
         return self._get(token, RESULT, start, size), failed
+
+    def result_bytes(self, token: int) -> int:
+        """Return how long the result of a done task is."""
+        at = self.layout.body_at(words.slot_of(token))
+        return lay.result_of(self._words[(at + lay.RESULT_AT) // 8])[0]
 
     def free(self, token: int) -> None:
         """Give a done slot of an own chunk free."""
@@ -162,7 +180,7 @@ class Arena:
 
         None when the token is old, doubled, or names nothing: it can be dropped, for the
         arena knows better. The winner holds the record lock until finish().
-        Raises Damaged if its file is gone or of another length.
+        Raises Damaged if its file is gone, or it is not what was accepted under that token.
         """
         slot = words.slot_of(token)
         if slot >= self.layout.slots:
@@ -181,25 +199,33 @@ class Arena:
         self._set_word(slot, words.pack(SlotState.RUNNING, attempt, self.row, epoch))
         at = self._body_at(slot)
         meta = Meta.unpack(self.map[at : at + lay.META_BYTES])
-        return attempt, meta, self._get(token, TASK, at + lay.META_BYTES, meta.payload_bytes)
+        return attempt, meta, self._payload(token, meta)
+
+    def _payload(self, token: int, meta: Meta) -> bytes:
+        """Return a task's data; raises Damaged."""
+        start = self._body_at(words.slot_of(token)) + lay.META_BYTES
+        payload = self._get(token, TASK, start, meta.payload_bytes)
+        if lay.checksum(payload, token) != meta.checksum:
+            raise lay.Damaged("it is not what was accepted")
+        return payload
 
     def _is_claimable(self, token: int) -> bool:
         word = self.word(words.slot_of(token))
         waits = words.state_of(word) in (SlotState.QUEUED, SlotState.ADDRESSED)
         return waits and words.epoch_of(word) == words.token_epoch(token)
 
-    def finish(self, token: int, result: bytes, *, failed: bool) -> None:
+    def finish(self, token: int, result: bytes, *, failed: bool, is_dead: bool = False) -> None:
         """Publish the result and let go; this process never touches the slot again.
 
-        DONE stands before anybody is told: a late DONE would land in a reused slot. Raises what
-        Spool.write does, and the task still runs then.
+        DONE (DEAD if the ledger is to keep it) stands before anybody is told: a late DONE would
+        land in a reused slot. Raises what Spool.write does, and the task still runs then.
         """
         slot = words.slot_of(token)
         at = self._body_at(slot)
         self._put(token, RESULT, at + lay.META_BYTES + self.layout.slot_bytes, result)
         self._words[(at + lay.RESULT_AT) // 8] = lay.result_word(len(result), failed=failed)
-        word = words.unpack(self.word(slot))
-        self._set_word(slot, words.pack(SlotState.DONE, word.attempt, self.row, word.epoch))
+        word, state = words.unpack(self.word(slot)), SlotState.DEAD if is_dead else SlotState.DONE
+        self._set_word(slot, words.pack(state, word.attempt, self.row, word.epoch))
         recordlock.unlock(self.fd, slot)
 
     def terms(self, token: int) -> Terms:

@@ -27,6 +27,8 @@ from procd.linux import recordlock
 
 SPOOL = "spool"  # the folder, beside the arena
 LOCK_TRIES = 100  # the master waits for nobody
+_WAITING = (SlotState.HELD, SlotState.QUEUED, SlotState.ADDRESSED)
+_KEPT = (*words.LIVE, SlotState.DEAD)
 
 
 class Slot(NamedTuple):
@@ -92,7 +94,6 @@ class ArenaFile:
         try:
             _check_kind(fd)
             layout = Layout.read(os.pread(fd, lay.PAGE, 0), os.fstat(fd).st_size)
-            _check_states(array("Q", os.pread(fd, layout.slots * 8, layout.words_at)))
             return cls(path, fd, layout, Spool(path.with_name(SPOOL)))
         except (Damaged, StartFailed):
             os.close(fd)
@@ -137,10 +138,13 @@ class ArenaFile:
 
     def count(self) -> tuple[int, int]:
         """Return how many tasks are queued and how many run."""
+        states = self.states()
+        return sum(map(states.count, _WAITING)), states.count(SlotState.RUNNING)
+
+    def states(self) -> list[int]:
+        """Return the state of each slot in chunks that have an owner."""
         mask = words.STATE_MASK
-        states = [word & mask for _, table in self._owned() for word in table]
-        queued = states.count(SlotState.QUEUED) + states.count(SlotState.ADDRESSED)
-        return queued, states.count(SlotState.RUNNING)
+        return [word & mask for _, table in self._owned() for word in table]
 
     def chunk(self, chunk: int) -> Iterator[Slot]:
         """Return a chunk's slots that are in use."""
@@ -236,10 +240,17 @@ class ArenaFile:
 
     def fail(self, slot: Slot, result: bytes) -> None:
         """Publish a failure for a task that nobody runs."""
+        self._end(slot, result, SlotState.DONE)
+
+    def give_up(self, slot: Slot, result: bytes) -> None:
+        """Leave a task whose process is dead to the ledger, with the failure that it tells then."""
+        self._end(slot, result, SlotState.DEAD)
+
+    def _end(self, slot: Slot, result: bytes, state: SlotState) -> None:
         at = self.layout.body_at(slot.number)
         os.pwrite(self.fd, result, at + lay.META_BYTES + self.layout.slot_bytes)
         self.note(slot.number, lay.RESULT_AT, lay.result_word(len(result), failed=True))
-        self.move(slot, SlotState.DONE, slot.attempt)
+        self.move(slot, state, slot.attempt)
 
     def note(self, number: int, at: int, word: int) -> None:
         """Write one of those words of a slot's meta that may change."""
@@ -258,9 +269,10 @@ class ArenaFile:
         size = self.layout.chunk_slots
         for number, word in enumerate(self._words(chunk * size, size), chunk * size):
             state = word & words.STATE_MASK
-            if state == SlotState.DONE:
+            meta = self._meta(number) if state == SlotState.DONE else b""
+            if meta and not lay.is_owed(meta):
                 slot = Slot(number, *words.unpack(word))
-                if self.layout.is_spooled(self._meta(number)):
+                if self.layout.is_spooled(meta):
                     self.spool.remove(slot.token)
                 self.move(slot, SlotState.FREE)
                 done += 1
@@ -279,11 +291,6 @@ def _check_kind(fd: int) -> None:
         raise Damaged("it is no regular file")
 
 
-def _check_states(table: array[int]) -> None:
-    if any(word & words.STATE_MASK > SlotState.DELAYED for word in table):
-        raise Damaged("a slot is in a state that does not exist")
-
-
 def live(slots: Iterator[Slot]) -> list[Slot]:
-    """Keep the slots whose tasks have not finished."""
-    return [slot for slot in slots if slot.state in words.LIVE]
+    """Keep the slots whose tasks have not finished, or are not where they rest."""
+    return [slot for slot in slots if slot.state in _KEPT]

@@ -12,6 +12,24 @@ import os
 import select
 
 
+class Bell:
+    """Wakes one process: the ledger. However often it is rung, it is answered once."""
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def ring(self) -> None:
+        os.eventfd_write(self.fd, 1)
+
+    def answer(self) -> bool:
+        """Tell whether it was rung since the last time."""
+        try:
+            os.eventfd_read(self.fd)
+        except BlockingIOError:
+            return False
+        return True
+
+
 class Doorbell:
     """Made once by the master, inherited by everybody."""
 

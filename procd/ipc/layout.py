@@ -29,9 +29,11 @@ META_BYTES = 128
 WORD = struct.Struct("<Q")  # aligned, in one pack_into: never torn
 _HEADER = struct.Struct("<8sIIIIQ")  # magic, version, slots, slot_bytes, chunk_slots, first epoch
 _CRC = struct.Struct("<I")
-META = struct.Struct("<IIiiIIIdQ")
+META = struct.Struct("<IIiiIIIdQIQ")
+LEDGER_AT = 48  # within the meta's bytes: the ledger's own word
 RESULT_AT = 56  # within the meta's bytes: one word, result bytes << 1 | failed
 _LENGTHS = struct.Struct("<24xI28xQ")  # the payload's, and that word
+_OWED = struct.Struct("<16xI28xQ")  # flags, and the ledger's word
 
 NOBODY = 0
 ORPHAN = 1  # the owner died with tasks in it: the master sweeps it
@@ -134,7 +136,8 @@ def owner_of(word: int) -> tuple[int, int]:
     return word >> 1 & words.MAX_ROWS - 1, word >> 16
 
 
-NAMED = 1  # a flag of a Meta
+NAMED, DURABLE = 1, 2  # flags of a Meta; more in ipc.terms
+OPEN, SETTLED, REJECTED = 0, 1, 2  # the ledger's word: nothing; it is over, and on disk; no room
 
 
 class Meta(NamedTuple):
@@ -151,7 +154,9 @@ class Meta(NamedTuple):
     priority: int
     payload_bytes: int
     accepted_at: float  # wall clock, for people
-    task_id: int = 0  # of a task that is in the arena once more; 0 = its token
+    task_id: int = 0  # of one that is in the arena again; 0 = its token
+    checksum: int = 0  # see checksum()
+    ledger: int = OPEN
 
     def pack(self) -> bytes:
         return META.pack(*self)
@@ -161,7 +166,19 @@ class Meta(NamedTuple):
         return cls(*META.unpack_from(data))
 
 
-MetaValues = tuple[int, int, int, int, int, int, int, float, int]  # quicker made than a Meta
+# A Meta's up to its checksum, quicker made than one.
+MetaValues = tuple[int, int, int, int, int, int, int, float, int]
+
+
+def checksum(payload: bytes, token: int) -> int:
+    """Return what binds a payload to one use of one slot: damage runs no wrong task."""
+    return zlib.crc32(payload, token & 0xFFFF_FFFF)
+
+
+def is_owed(body: bytes | mmap, at: int = 0) -> bool:
+    """Tell, by the meta at *at*, whether the ledger has yet to note that a done task is over."""
+    flags, word = _OWED.unpack_from(body, at)
+    return bool(flags & DURABLE) and word == OPEN
 
 
 def result_word(result_bytes: int, *, failed: bool) -> int:

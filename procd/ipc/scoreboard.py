@@ -1,6 +1,6 @@
 """The scoreboard: one row for each process, in anonymous shared memory made by the master.
 
-A row is 16 words of 8 bytes. The first two are the master's (who sits here, and how it
+A row is 32 words of 8 bytes. The first two are the master's (who sits here, and how it
 stands), the rest belongs to the process; MISSED alone is set by others and cleared by the
 process. Words are stored whole, so a reader never sees half of one.
 
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from procd.ipc import words
 
-ROW_WORDS = 16
+ROW_WORDS = 32
 _IDENTITY, _STANDING = 0, 1
 _USED, _COUNTS = 0, 1  # row 0 is no process's: rows ever used; wanted workers, task workers
 
@@ -39,6 +39,7 @@ class Cell(IntEnum):
     RETRIED = 13  # tasks that failed and are tried again
     EXPIRED = 14  # tasks that nobody began in time
     CANCELLED = 15
+    UNREAD = 16  # results of tasks whose sender, outside of the service, is gone
 
 
 class Role(IntEnum):
@@ -50,6 +51,8 @@ class Role(IntEnum):
     TASK = 4
     SPARE = 5
     INGRESS = 6
+    LEDGER = 7
+    GATE = 8
 
 
 TAKING = 1  # between asking the queue for a token and having it in CURRENT
@@ -159,8 +162,8 @@ class Scoreboard:
         return None
 
     def worker_id(self, role: Role, number: int) -> int:
-        """Return the worker id that a seat has now; -1 for the ingress, which is no worker."""
-        if role is Role.INGRESS:
+        """Return the worker id that a seat has now; -1 for who is no worker."""
+        if role in (Role.INGRESS, Role.GATE):
             return -1
         return number + (self._words[_COUNTS] if role is Role.TASK else 0)
 

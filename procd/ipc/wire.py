@@ -22,6 +22,7 @@ Value: TypeAlias = (
 )
 
 MAX_DEPTH = 200  # msgpack itself stops at 511
+_HEAD_BYTES = 4096  # of a packed list; its first item is to be found there
 _NAIVE = 1  # our extension type: a datetime without zone, as ISO text
 _PLAIN = (str, bytes, int, float, bool, type(None))
 
@@ -63,6 +64,18 @@ def unpack(data: bytes | memoryview) -> object:
     except (msgpack.UnpackException, msgpack.exceptions.StackError) as error:
         raise Undecodable(f"not MessagePack: {error}") from None
     return value
+
+
+def first(data: bytes | memoryview) -> object:
+    """Return the first item of a packed list without unpacking the rest; raises Undecodable."""
+    unpacker = msgpack.Unpacker(unicode_errors="surrogateescape")
+    unpacker.feed(data[:_HEAD_BYTES])
+    try:
+        unpacker.read_array_header()
+        item: object = unpacker.unpack()
+    except (ValueError, msgpack.UnpackException, msgpack.exceptions.StackError) as error:
+        raise Undecodable(f"not a list in MessagePack: {error}") from None
+    return item
 
 
 def _check(value: object, where: str, depth: int) -> None:

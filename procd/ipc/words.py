@@ -38,10 +38,13 @@ class SlotState(IntEnum):
     ADDRESSED = 2  # accepted, for the task worker of one seat
     RUNNING = 3  # claimed: a task worker holds the record lock on its byte
     DONE = 4  # the result stands in the slot, for the dispatcher to read
-    DELAYED = 5  # accepted, or to be tried once more, and not due yet: the master queues it then
+    HELD = 5  # written, and accepted once the ledger has it on its disk
+    DEAD = 6  # it is given up; its failure is told once the ledger has it
+    DELAYED = 7  # accepted, or to be tried once more, and not due yet: the master queues it then
 
 
-LIVE = (SlotState.QUEUED, SlotState.ADDRESSED, SlotState.RUNNING, SlotState.DELAYED)
+_S = SlotState
+LIVE = (_S.HELD, _S.QUEUED, _S.ADDRESSED, _S.DELAYED, _S.RUNNING)
 
 
 class Writer(Enum):
@@ -50,9 +53,10 @@ class Writer(Enum):
     DISPATCHER = auto()
     TASK_WORKER = auto()
     MASTER = auto()
+    LEDGER = auto()
 
 
-_S, _W = SlotState, Writer
+_W = Writer
 
 # A change that is missing here cannot happen; check() raises on it.
 CHANGES: dict[tuple[SlotState, SlotState], frozenset[Writer]] = {
@@ -63,14 +67,20 @@ CHANGES: dict[tuple[SlotState, SlotState], frozenset[Writer]] = {
     (_S.QUEUED, _S.RUNNING): frozenset({_W.TASK_WORKER}),
     (_S.ADDRESSED, _S.RUNNING): frozenset({_W.TASK_WORKER}),
     (_S.RUNNING, _S.DONE): frozenset({_W.TASK_WORKER, _W.MASTER}),
-    # Its process died: once more, or (above) it has used up its attempts.
+    # Its process died: once more, or it has used up its attempts.
     (_S.RUNNING, _S.QUEUED): frozenset({_W.MASTER}),
-    # Its handler raised, and it has retries left.
+    # Its handler raised: it has retries left, or has used them up.
     (_S.RUNNING, _S.DELAYED): frozenset({_W.TASK_WORKER}),
+    (_S.RUNNING, _S.DEAD): frozenset({_W.MASTER, _W.TASK_WORKER}),
     # Cancelled before it began.
     (_S.QUEUED, _S.DONE): frozenset({_W.MASTER}),
     (_S.ADDRESSED, _S.DONE): frozenset({_W.MASTER}),
     (_S.DELAYED, _S.DONE): frozenset({_W.MASTER}),
+    (_S.DEAD, _S.DONE): frozenset({_W.LEDGER}),
+    (_S.FREE, _S.HELD): frozenset({_W.DISPATCHER}),
+    (_S.HELD, _S.QUEUED): frozenset({_W.LEDGER}),
+    (_S.HELD, _S.DELAYED): frozenset({_W.LEDGER}),
+    (_S.HELD, _S.DONE): frozenset({_W.LEDGER}),  # there is no room for it
     # The seat that it was addressed to is gone.
     (_S.ADDRESSED, _S.QUEUED): frozenset({_W.MASTER}),
     (_S.DONE, _S.FREE): frozenset({_W.DISPATCHER, _W.MASTER}),
@@ -78,6 +88,7 @@ CHANGES: dict[tuple[SlotState, SlotState], frozenset[Writer]] = {
     (_S.QUEUED, _S.FREE): frozenset({_W.MASTER}),
     (_S.ADDRESSED, _S.FREE): frozenset({_W.MASTER}),
     (_S.DELAYED, _S.FREE): frozenset({_W.MASTER}),
+    (_S.HELD, _S.FREE): frozenset({_W.MASTER}),
 }
 
 

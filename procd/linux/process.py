@@ -24,6 +24,9 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
+_M_MMAP_THRESHOLD = -3  # <malloc.h>
+_LARGE_BYTES = 128 * 1024  # glibc's own first threshold, which setting it makes the last
+
 _STATE, _START_TIME = 0, 19  # proc(5): fields 3 and 22, counted from behind the comm
 _DEAD = (b"Z", b"X")
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
@@ -52,6 +55,16 @@ def die_with_parent() -> None:
 def set_name(name: str) -> None:
     """Name this process in `top` and `ps -o comm`; the kernel keeps the first 15 bytes."""
     _prctl(_PR_SET_NAME, ctypes.c_char_p(os.fsencode(name)))
+
+
+def give_large_memory_back() -> None:
+    """Have large memory come from the kernel for itself, and go back whole: mallopt(3).
+
+    Else glibc, once it has freed some, takes up to 32 MiB at a time from its heap: there, what
+    grows is copied, and what is free stays with the process. Other C libraries have no such call.
+    """
+    with contextlib.suppress(AttributeError):
+        _libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def start_time(pid: int) -> int | None:

@@ -6,10 +6,11 @@ from procd import logs
 from procd.ipc.channel import Channel
 from procd.ipc.scoreboard import Role
 from procd.master import heirs
+from procd.master.ledgers import LEDGER_GRACE
 from procd.master.lifecycle import Action, Call, Fork, Hurry, Kill, Stop
 from procd.master.process import Process
 from procd.master.service import Service
-from procd.master.states import BY_BASE, Event, Row, Seat, State
+from procd.master.states import BESIDE, BY_BASE, Event, Row, Seat, State
 from procd.spawn.context import Kind
 
 HUNG_SECONDS = 5.0  # a fork takes milliseconds
@@ -39,9 +40,10 @@ class Actions:
                 processes.send(process, "serve", body)
             case Stop():
                 grace = self._service.generations.config.max_wait_time
-                processes.step(
-                    process, Event.STOP, min(now + grace, self._service.stopping.deadline)
-                )
+                deadline = min(now + grace, self._service.stopping.deadline)
+                if process.row.seat.role is Role.LEDGER:  # the last to go, by then
+                    deadline = max(deadline, now + LEDGER_GRACE)
+                processes.step(process, Event.STOP, deadline)
                 heirs.drain(self._service, process)
             case Hurry():
                 processes.hurry(process, now)
@@ -70,9 +72,15 @@ class Actions:
             seconds = BASE_PATIENCE * service.generations.config.boot_timeout
             service.processes.fork(seat, now + seconds, order)
             return
-        if seat.role is Role.INGRESS:
-            seconds = service.generations.config.boot_timeout
-            service.processes.fork(seat, now + seconds, service.ingresses.fork)
+        if seat.role in BESIDE:
+            order = {
+                Role.GATE: service.gates.fork,
+                Role.INGRESS: service.ingresses.fork,
+                Role.LEDGER: service.ledgers.fork,
+            }[seat.role]
+            patience = BASE_PATIENCE if seat.role is Role.LEDGER else 1  # it may have much to read
+            seconds = patience * service.generations.config.boot_timeout
+            service.processes.fork(seat, now + seconds, order)
             return
         deadline = now + service.generations.infos[seat.generation].config.boot_timeout
         if seat.generation == reload.generation:

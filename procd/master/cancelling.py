@@ -65,7 +65,7 @@ class Cancelling:
     def _live(self, token: int) -> Slot | None:
         number = words.slot_of(token)
         slot = self._arena.slot(number) if number < self._arena.layout.slots else None
-        if slot is None or slot.token != token or slot.state in (SlotState.FREE, SlotState.DONE):
+        if slot is None or slot.token != token or slot.state not in words.LIVE:
             return None
         return slot
 

@@ -73,6 +73,7 @@ class Commands:
             "scale": self._scale_asked,
             "reopen": self._reopen_asked,
             "rejected": self._rejected_asked,
+            "task": self._service.ledgers.ask,
         }.get(command)
         if serve is None:
             reply({"ok": False, "exit": 2, "error": f"this master knows no command {command!r}"})
@@ -94,6 +95,7 @@ class Commands:
             scoreboard=service.scoreboard,
             recovery=service.recovery,
             bases=service.bases,
+            ledgers=service.ledgers,
         )
         page["control"] = {"refused": service.count_refused()}
         page["ingress"] = service.ingresses.page()

@@ -14,7 +14,7 @@ from procd.master.asked import Ended
 from procd.master.backoff import Backoff
 from procd.master.process import Death, Process
 from procd.master.service import Service
-from procd.master.states import BY_BASE, DISPATCHING, GOING, SEATED, Event, Row, State
+from procd.master.states import DISPATCHING, GOING, SEATED, Event, Row, Seat, State
 from procd.master.steps import named
 from procd.master.warmth import Warmth
 from procd.service import sdnotify
@@ -41,8 +41,13 @@ class Events:
             case Role.SPARE:
                 if packet.kind == "waits" and process.row.state is State.BOOTING:
                     self._service.processes.step(process, Event.BECAME_READY)
+            case Role.GATE:
+                self._service.gates.heard(process, packet)
             case Role.INGRESS:
                 self._service.ingresses.heard(process, packet)
+            case Role.LEDGER:
+                self._service.ledgers.heard(process, packet)
+                self._heard_of_tasks(packet)
             case _:
                 self._service.generations.heard(process, packet)
                 self._heard(process, packet)
@@ -116,27 +121,38 @@ class Events:
             service.recovery.reaped(death.sitting, death.how, now, blame=blame)
         service.generations.died(death)
         stacks.forget(service.files.ipc_dir, row.pid)
+        if row.seat.role is Role.LEDGER:
+            service.ledgers.died()
         lived = now - row.since
         fields = self._names(row) | {"pid": row.pid, "by": death.how, "lived": lived}
         if not was_told:
             logs.error("died", **fields)
         elif row.seat.role in SEATED:
             logs.info("gone", **fields)
-        # Of one that boots or was refused a death is no restart.
-        if row.seat.role in BY_BASE:
-            wanted = row.seat.generation == service.bases.number
-            if row.seat.role is Role.BASE:
-                self._warmth.died(row, death.how)
-        elif row.seat.role is Role.INGRESS:
-            wanted = row.seat.number == service.ingresses.number
-        else:
-            wanted = row.seat.generation in service.generations.reload.serving.values()
+        is_wanted = self._is_wanted(row.seat)
+        if row.seat.role is Role.BASE:
+            self._warmth.died(row, death.how)
         # One that is killed because it does not boot comes back no quicker than one that dies.
-        if wanted and (not was_told or row.state is State.KILLED):
+        if is_wanted and (not was_told or row.state is State.KILLED):
             held, key = service.processes.held, (row.seat.role, row.seat.number)
             held[row.seat] = held.get(row.seat, Backoff()).after_death(lived, now)
             restarts = service.processes.restarts
             restarts[key] = restarts.get(key, 0) + 1
+
+    def _is_wanted(self, seat: Seat) -> bool:
+        """Tell whether a death there is a restart: of one that boots or was refused it is none."""
+        service = self._service
+        match seat.role:
+            case Role.BASE | Role.SPARE:
+                return seat.generation == service.bases.number
+            case Role.GATE:
+                return service.gates.wanted is not None
+            case Role.INGRESS:
+                return seat.number == service.ingresses.number
+            case Role.LEDGER:
+                return True
+            case _:
+                return seat.generation in service.generations.reload.serving.values()
 
     # A reload
 
@@ -204,6 +220,7 @@ class Events:
         service, config = self._service, self._service.generations.config
         service.listening.set_backlog(config.backlog)
         service.ingresses.follow(config)
+        service.gates.follow(config)
         service.recovery.max_attempts = config.task_max_attempts
         service.set_log_level(config.log_level)
         service.count()

@@ -20,6 +20,7 @@ from procd import logs
 from procd.config.schema import Config
 from procd.errors import AlreadyRunning, ProcdError, StartFailed
 from procd.ipc import arenafile
+from procd.ledger import files as ledger_files
 from procd.linux import process
 from procd.master import pidfile
 from procd.master.lease import Lease
@@ -36,6 +37,7 @@ class Files:
         self.control_path = config.run_dir / "control.sock"
         self.arena_path = config.state_dir / "arena"
         self.ids_path = config.state_dir / "ids"
+        self.ledger_path = config.state_dir / ledger_files.NAME
         self._spool_path = config.state_dir / arenafile.SPOOL
         self.lease = Lease(config.state_dir / "lease")
         self._pid_file = MasterPidFile(config.master_pid_file)

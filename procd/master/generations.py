@@ -27,7 +27,7 @@ from procd.master.listening import Listening
 from procd.master.process import Death, Process
 from procd.master.processes import Processes
 from procd.master.reload import Counts, Phase, Reload, Verdict
-from procd.master.states import BY_BASE, SEATED, UP, State
+from procd.master.states import BESIDE, BY_BASE, SEATED, UP, State
 from procd.master.steps import Steps, named
 
 
@@ -299,7 +299,7 @@ class Generations:
         row = death.process.row
         serving = {*self.reload.serving.values(), self.reload.generation}
         self.last.look_drained(self._processes.rows(), serving, time.monotonic())
-        if row.state is State.KILLED or row.seat.role in (*BY_BASE, Role.INGRESS):
+        if row.state is State.KILLED or row.seat.role in (*BY_BASE, *BESIDE):
             return
         self.reload = self.reload.fail(row.seat.generation, death.reason)
 

@@ -13,7 +13,8 @@ import os
 import select
 import signal
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from procd import logs
@@ -122,6 +123,30 @@ class Lease:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+@contextmanager
+def borrowed(path: Path) -> Iterator[None]:
+    """Keep every service from starting meanwhile, and leave what a killed master has noted there.
+
+    Raises AlreadyRunning where one runs, StartFailed.
+    """
+    is_new = not path.exists()
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise StartFailed(f"cannot open {path}: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(f"a procd runs with this state_dir ({path.parent})") from None
+        yield
+        if is_new:
+            with suppress(OSError):
+                os.unlink(path)
+    finally:
+        os.close(fd)
 
 
 def noted_queue(path: Path) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import inf
 
 from procd.ipc.scoreboard import Role
+from procd.master import states
 from procd.master.backoff import Backoff
 from procd.master.states import GOING, SEATED, UP, Row, Seat, State, base_seat, spare_seat
 
@@ -40,7 +41,7 @@ class Want:
     base: int = 0  # the base that forks templates
     next_base: int | None = None  # one that boots beside it
     has_spare: bool = False  # a process is forked ahead, to become the next template
-    ingress: Seat | None = None  # of the process that takes foreign programs' messages
+    beside: tuple[Seat, ...] = ()  # of roles that belong to no generation
 
     @property
     def generations(self) -> frozenset[int]:
@@ -135,8 +136,7 @@ def _wanted(table: list[Row], want: Want) -> Iterator[Seat]:
             yield base_seat(number)
     if want.shares and want.has_spare and spare_seat(want.base) not in filled:
         yield spare_seat(want.base)
-    if want.ingress is not None and want.ingress not in filled:
-        yield want.ingress
+    yield from (seat for seat in want.beside if seat not in filled)
     for generation in sorted(want.generations):
         if Seat(Role.TEMPLATE, 0, generation) not in filled:
             yield Seat(Role.TEMPLATE, 0, generation)
@@ -177,7 +177,7 @@ def _forkable(table: list[Row], want: Want) -> Iterator[Seat]:
 
 def forked_from(seat: Seat, base: int) -> Seat | None:
     """Return whose fork a process of this seat is; None = the master's own."""
-    if seat.role in (Role.BASE, Role.INGRESS):
+    if seat.role in (Role.BASE, *states.BESIDE):
         return None
     if seat.role in (Role.TEMPLATE, Role.SPARE):
         return base_seat(base)
@@ -187,8 +187,8 @@ def forked_from(seat: Seat, base: int) -> Seat | None:
 def _callable(table: list[Row], want: Want) -> Iterator[Action]:
     serving = {(share.role, share.generation) for share in want.shares if share.serves}
     for row in table:
-        is_called = row.seat == want.ingress or (row.seat.role, row.seat.generation) in serving
-        if row.state is State.READY and is_called:
+        is_wanted = (row.seat.role, row.seat.generation) in serving or row.seat in want.beside
+        if row.state is State.READY and is_wanted:
             yield Call(row.row)
 
 
@@ -206,11 +206,11 @@ def _outgoing(table: list[Row], want: Want) -> Iterator[Action]:
             unwanted = not want.shares or seat.generation != want.base
         elif seat.role is Role.TEMPLATE:
             unwanted = seat.generation not in want.generations
-        elif seat.role is Role.INGRESS:
-            unwanted = seat != want.ingress
+        elif seat.role in states.BESIDE:
+            unwanted = seat not in want.beside
         else:
             unwanted = seat.number >= count.get((seat.role, seat.generation), 0)
-        if unwanted and (row.state not in UP or seat.role not in (*SEATED, Role.INGRESS)):
+        if unwanted and (row.state not in UP or seat.role not in states.DISPATCHING):
             yield Kill(row.row)  # it holds nothing that could be finished
         elif unwanted or (row.row in turns and seat in successors):
             yield Stop(row.row)
@@ -228,5 +228,5 @@ def _crowding(table: list[Row], want: Want, now: float) -> Iterator[Action]:
 def draining_generations(rows: Iterable[Row], want: Want) -> list[int]:
     """Return the generations of which nothing is wanted but something still drains."""
     leaving = [row.seat for row in rows if row.state is State.DRAINING]
-    going = {seat.generation for seat in leaving if seat.role is not Role.INGRESS}
+    going = {seat.generation for seat in leaving if seat.role not in states.BESIDE}
     return sorted(going - want.generations)

@@ -29,9 +29,11 @@ from procd.master.configreader import ConfigReader
 from procd.master.control import Control
 from procd.master.events import Events
 from procd.master.files import Files, owner_of
+from procd.master.gates import Gates
 from procd.master.generations import Generations
 from procd.master.ingresses import Ingresses
 from procd.master.inheritance import open_arena
+from procd.master.ledgers import Ledgers
 from procd.master.lifecycle import next_deadline, plan
 from procd.master.listening import Listening
 from procd.master.loop import Loop
@@ -126,6 +128,7 @@ class Master:
             recovery.doorbell,
             scoreboard,
             files.lease.fd,
+            recovery.ledger,
         )
         return Service(
             *(config, files, self._loop, listening, scoreboard, recovery, origin, self._ready)
@@ -140,9 +143,18 @@ class Master:
             *(recovery.arena, recovery.endings, service.scoreboard, service.processes.table)
         )
         service.bases = Bases(self._config)
+        service.gates = Gates(
+            *(self._config, service.origin, service.processes, self._loop),
+            owner_of(self._config) if os.geteuid() == 0 else None,
+            lambda: service.recovery.queue_is_missed(time.monotonic()),
+        )
         service.ingresses = Ingresses(
             *(self._config, service.origin, service.processes, service.recovery),
             *(service.stopping, self._public),
+        )
+        service.ledgers = Ledgers(
+            *(self._config, service.origin, service.processes, service.recovery),
+            service.files.ledger_path,
         )
         service.generations = generations = Generations(
             *(self._config, self._reader, service.processes, service.listening, events)
@@ -250,6 +262,7 @@ class Master:
         service = self._service
         strangers.end(service.processes.reap)
         kept = service.recovery.close(service.files.ids_path, discard=service.stopping.discards)
+        kept += service.ledgers.close()
         unread = service.ingresses.close(keep=self._commands.is_restart)
         logs.info("stopped", tasks_kept=kept, messages_kept=unread or None)
         service.listening.close()

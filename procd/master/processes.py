@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import inf
@@ -22,7 +22,7 @@ from procd.ipc.scoreboard import Seat as Sitting
 from procd.master.backoff import Backoff
 from procd.master.loop import Loop
 from procd.master.process import Death, Process, describe
-from procd.master.states import BY_BASE, Event, Row, Seat, State, spare_seat
+from procd.master.states import BESIDE, BY_BASE, Event, Row, Seat, State, spare_seat
 from procd.spawn import child
 from procd.spawn.context import Origin
 
@@ -74,7 +74,7 @@ class Processes:
         self.held = {
             seat: backoff
             for seat, backoff in self.held.items()
-            if seat.role in BY_BASE or seat.generation in generations
+            if seat.role in (*BY_BASE, *BESIDE) or seat.generation in generations
         }
 
     # Forking
@@ -131,10 +131,15 @@ class Processes:
                 return number
         return None
 
-    def fork_own(self, body: Callable[[], int], row: Row, channel: Channel) -> bool:
-        """Fork a process that runs *body*: a base or an ingress, which are the master's own."""
+    def fork_own(
+        self, body: Callable[[], int], row: Row, channel: Channel, keep: Collection[int] = ()
+    ) -> bool:
+        """Fork a process that runs *body* and is the master's own: base, ingress, gate, ledger.
+
+        Of the master's descriptors it also has those in *keep*.
+        """
         try:
-            pid = child.fork(body, {*self._origin.fds, channel.fileno()})
+            pid = child.fork(body, {*self._origin.fds, channel.fileno(), *keep})
         except OSError as error:
             logs.error("fork failed", why=error.strerror)
             return False

@@ -19,7 +19,7 @@ from procd import logs
 from procd.errors import InboxFull
 from procd.ipc import arenafile, inbox, layout, words
 from procd.ipc.arenafile import ArenaFile, Slot
-from procd.ipc.doorbell import Doorbell
+from procd.ipc.doorbell import Bell, Doorbell
 from procd.ipc.inbox import Gone, Post
 from procd.ipc.scoreboard import TAKING, Cell, Role, Scoreboard, Seat
 from procd.ipc.spool import RESULT
@@ -51,7 +51,8 @@ class Recovery:
     ) -> None:
         self.arena = arena
         self.doorbell = Doorbell()
-        self.endings = Endings(arena, scoreboard, post)
+        self.ledger = Bell()
+        self.endings = Endings(arena, scoreboard, post, self.ledger)
         self.totals = self.endings.totals
         self.delays = Delays(arena)
         self.max_attempts = attempts
@@ -89,6 +90,8 @@ class Recovery:
 
     def _adopted(self, slot: Slot) -> bool:
         """Queue what an earlier master left; False if it is not to be run again."""
+        if slot.state in (SlotState.HELD, SlotState.DEAD):
+            return False  # the ledger's
         if slot.state is SlotState.DELAYED:
             return True
         if slot.state is SlotState.RUNNING and not self._run_again(slot):
@@ -118,12 +121,7 @@ class Recovery:
         """
         row = seat.row
         current = self._scoreboard.get(row, Cell.CURRENT)
-        self.totals.done += self._scoreboard.get(row, Cell.DONE)
-        self.totals.failed += self._scoreboard.get(row, Cell.FAILED)
-        self.totals.refused += self._scoreboard.get(row, Cell.REFUSED)
-        self.totals.retried += self._scoreboard.get(row, Cell.RETRIED)
-        self.totals.expired += self._scoreboard.get(row, Cell.EXPIRED)
-        self.totals.cancelled += self._scoreboard.get(row, Cell.CANCELLED)
+        self.totals.add(self._scoreboard, row)
         if current == TAKING:
             # It had a token in hand that nobody can name: tell all of them again.
             self._queue_again()
@@ -149,6 +147,8 @@ class Recovery:
             self.delays.learn(slot.token)
         elif slot.state is SlotState.DONE:
             self.endings.tell(slot)
+        elif slot.state is SlotState.DEAD:
+            self.ledger.ring()
         elif slot.state is SlotState.RUNNING and slot.row == row:
             self.arena.spool.remove(slot.token, RESULT)  # perhaps half of one
             deadline = self._scoreboard.get(row, Cell.DEADLINE) / NANOSECONDS
@@ -300,13 +300,14 @@ class Recovery:
         for chunk in range(self.arena.layout.chunks):
             if discard:
                 for slot in arenafile.live(self.arena.chunk(chunk)):
-                    self.arena.move(slot, SlotState.FREE)
+                    if slot.state is not SlotState.DEAD:
+                        self.arena.move(slot, SlotState.FREE)
             self.arena.sweep(chunk)
         kept = sum(self.arena.count()) + len(self.arena.tokens(SlotState.DELAYED))
         self.arena.spool.sweep(self.arena.needs)
         inheritance.write_floor(ids_file, self.arena.last_epoch() + 1)
         self._token_queue.remove()
-        if not kept:
+        if not any(self.arena.states()):
             os.unlink(self.arena.path)
         self.arena.close()
         return kept

@@ -14,15 +14,18 @@ from procd.ipc.scoreboard import Role, Scoreboard
 from procd.master.bases import Bases
 from procd.master.cancelling import Cancelling
 from procd.master.files import Files
+from procd.master.gates import Gates
 from procd.master.generations import Generations
 from procd.master.ingresses import Ingresses
+from procd.master.ledgers import LEDGER_GRACE, Ledgers
+from procd.master.ledgers import SEAT as LEDGER_SEAT
 from procd.master.lifecycle import Want
 from procd.master.listening import Listening
 from procd.master.loop import Loop
 from procd.master.process import Process
 from procd.master.processes import Processes
 from procd.master.recovery import Recovery
-from procd.master.states import SEATED, Seat, State, base_seat
+from procd.master.states import DISPATCHING, GOING, SEATED, UP, Seat, State, base_seat
 from procd.master.stopping import Stopping
 from procd.master.watching import Watching
 from procd.service import sdnotify
@@ -56,6 +59,8 @@ class Service:
     bases: Bases = field(init=False)
     watching: Watching = field(init=False)
     ingresses: Ingresses = field(init=False)
+    ledgers: Ledgers = field(init=False)
+    gates: Gates = field(init=False)
     count_refused: Callable[[], int] = field(default=lambda: 0)  # control requests
     _is_said: bool = False  # ready or not
 
@@ -69,12 +74,27 @@ class Service:
             base=self.bases.number,
             next_base=self.bases.next_number,
             has_spare=self._may_fork_ahead(),
-            ingress=self._ingress(),
+            beside=(*self._from_outside(), *self._ledger(bool(want.shares))),
         )
 
-    def _ingress(self) -> Seat | None:
-        takes = self.generations.reload.serving and not self.stopping.is_asked
-        return self.ingresses.wanted if takes else None
+    def _from_outside(self) -> tuple[Seat, ...]:
+        """Return the seats of those that take tasks from other programs."""
+        if not self.generations.reload.serving or self.stopping.is_asked:
+            return ()
+        wanted = (self.ingresses.wanted, self.gates.wanted)
+        return tuple(seat for seat in wanted if seat is not None)
+
+    def _ledger(self, serves: bool) -> tuple[Seat, ...]:  # noqa: FBT001 - a private condition
+        """Return the seat of a ledger if there should be one: it goes after all others."""
+        if self.stopping.is_asked:
+            rows = [row for row in self.processes.rows() if row.seat.role in DISPATCHING]
+            # One that is about to open its file would leave it half made.
+            is_wanted = self.ledgers.is_up and any(
+                row.seat.role is not Role.LEDGER or row.state not in (*UP, *GOING) for row in rows
+            )
+        else:
+            is_wanted = serves and self.ledgers.is_needed(self.generations.counts.task)
+        return (LEDGER_SEAT,) if is_wanted else ()
 
     def _may_fork_ahead(self) -> bool:
         is_late = time.monotonic() >= self.spare_at
@@ -101,6 +121,7 @@ class Service:
             "close_idle": self.stopping.is_asked,
             "leaving": self.listening.leaving(process.row.seat.generation),
             "move": self.moves,
+            "discard": self.stopping.discards,
         }
         self.processes.send(process, "drain", body, fds)
 
@@ -152,7 +173,10 @@ class Service:
             self.watching.close()
             self.generations.close("the service is stopping")
             self.listening.close()
+            self.gates.close()
         for process in self.processes.table.values():
             if process.row.state is State.DRAINING:
                 self.processes.hurry(process, self.stopping.deadline)
                 self.drain(process)
+            elif process.row.seat.role is Role.LEDGER and process.row.state not in UP:
+                self.processes.hurry(process, self.stopping.deadline + LEDGER_GRACE)

@@ -10,7 +10,8 @@ from procd.ipc.scoreboard import Role
 
 SEATED = (Role.WORKER, Role.TASK)
 BY_BASE = (Role.BASE, Role.SPARE)  # whose generations are those of bases
-DISPATCHING = (*SEATED, Role.INGRESS)  # who may hold tasks, and is given time to leave
+BESIDE = (Role.INGRESS, Role.LEDGER, Role.GATE)  # of no generation, each a fork of the master's
+DISPATCHING = (*SEATED, *BESIDE)  # who may hold tasks, and is given time to leave
 
 
 class State(Enum):
@@ -83,8 +84,9 @@ class IllegalTransition(Exception):
 class Seat:
     """One place to be filled: a role's number within a generation.
 
-    Bases count their own generations; a spare is of the base that it was forked from. The
-    ingress is of none (0): the number of its seat counts how often another one took over.
+    Bases count their own generations; a spare is of the base that it was forked from. Ingress,
+    ledger and gate are of none (0): the number of an ingress's seat counts how often another one
+    took over.
     """
 
     role: Role

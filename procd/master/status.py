@@ -9,6 +9,7 @@ from procd.ipc.words import SlotState
 from procd.master.bases import Bases
 from procd.master.generation import Last
 from procd.master.generations import Generations
+from procd.master.ledgers import Ledgers
 from procd.master.listeners import Listener
 from procd.master.process import Process
 from procd.master.processes import Processes
@@ -32,6 +33,8 @@ ROLES = {
     Role.WORKER: "worker",
     Role.TASK: "task",
     Role.INGRESS: "ingress",
+    Role.LEDGER: "ledger",
+    Role.GATE: "gate",
 }
 
 Json = dict[str, object]
@@ -76,7 +79,7 @@ def _process(process: Process, scoreboard: Scoreboard, now: float) -> Json:
     return entry
 
 
-def tasks(recovery: Recovery, table: Processes, scoreboard: Scoreboard) -> Json:
+def tasks(recovery: Recovery, table: Processes, scoreboard: Scoreboard, letters: int) -> Json:
     """Task counters since the master's start; queued and running as they are."""
     queued, running = recovery.arena.count()
     totals = recovery.totals
@@ -91,9 +94,10 @@ def tasks(recovery: Recovery, table: Processes, scoreboard: Scoreboard) -> Json:
         "done": totals.done + total(Cell.DONE),
         "failed": totals.failed + total(Cell.FAILED),
         "retried": totals.retried + total(Cell.RETRIED),
-        "dead": totals.dead,
+        # Those that the ledger has yet to lay down are where a person will find them.
+        "dead": letters + recovery.arena.states().count(SlotState.DEAD),
         "refused": totals.refused + total(Cell.REFUSED),
-        "unread": totals.unread,
+        "unread": totals.unread + total(Cell.UNREAD),
         "delayed": len(recovery.arena.tokens(SlotState.DELAYED)),
         "expired": totals.expired + total(Cell.EXPIRED),
         "cancelled": totals.cancelled + total(Cell.CANCELLED),
@@ -113,6 +117,18 @@ def _refusal(refusal: Last | None) -> Json | None:
     if refusal is None:
         return None
     return {"error": refusal.error, "cause": list(refusal.cause)}
+
+
+def _reload(generations: Generations) -> Json:
+    last = generations.last
+    return {
+        "state": last.state,
+        "seconds": None if last.seconds is None else round(last.seconds, 4),
+        "error": last.error,
+        "cause": list(last.cause),
+        "steps": _steps(last.steps),
+        "refusal": _refusal(generations.refusal),
+    }
 
 
 def _base(bases: Bases, generations: Generations) -> Json:
@@ -137,10 +153,10 @@ def status(  # noqa: PLR0913 - the whole service on one page
     scoreboard: Scoreboard,
     recovery: Recovery,
     bases: Bases,
+    ledgers: Ledgers,
 ) -> Json:
     """The whole page."""
     now = time.monotonic()
-    last = generations.last
     return {
         "state": state,
         "pid": pid,
@@ -154,14 +170,8 @@ def status(  # noqa: PLR0913 - the whole service on one page
         },
         "listeners": [listener.address for listener in listeners],
         "processes": processes(table, scoreboard, now),
-        "tasks": tasks(recovery, table, scoreboard),
-        "reload": {
-            "state": last.state,
-            "seconds": None if last.seconds is None else round(last.seconds, 4),
-            "error": last.error,
-            "cause": list(last.cause),
-            "steps": _steps(last.steps),
-            "refusal": _refusal(generations.refusal),
-        },
+        "tasks": tasks(recovery, table, scoreboard, ledgers.letters),
+        "ledger": ledgers.page(),
+        "reload": _reload(generations),
         "base": _base(bases, generations),
     }

@@ -1,6 +1,6 @@
 """How a service ends: workers first, then the tasks, then the task workers, then the rest.
 
-Pure. Workers and the ingress drain while task workers go on, for they wait for results; what is
+Pure. Workers, ingress and gate drain while task workers go on, for they wait for results; what is
 queued still runs until the deadline. What is left then stays in the arena.
 """
 
@@ -50,7 +50,7 @@ class Stopping:
         if self._tasks_may_go:
             return
         table = list(rows)
-        waiting = (Role.WORKER, Role.INGRESS)
+        waiting = (Role.WORKER, Role.INGRESS, Role.GATE)
         if any(row.seat.role in waiting for row in table) and now < self.deadline:
             return
         can_run = any(

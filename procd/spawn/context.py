@@ -11,7 +11,7 @@ from procd.app import Server
 from procd.config.schema import Config
 from procd.ipc.arena import Arena
 from procd.ipc.channel import Channel
-from procd.ipc.doorbell import Doorbell
+from procd.ipc.doorbell import Bell, Doorbell
 from procd.ipc.inbox import Post
 from procd.ipc.layout import Layout
 from procd.ipc.scoreboard import Role, Scoreboard
@@ -41,19 +41,22 @@ class Origin:
     doorbell: Doorbell
     scoreboard: Scoreboard
     lease_fd: int  # held open by everybody: as long as one lives, no other master starts
+    ledger: Bell
 
     @property
     def fds(self) -> set[int]:
-        return {self.arena_fd, self.spool.fd, self.doorbell.fd, self.lease_fd}
+        bells = {self.doorbell.fd, self.ledger.fd}
+        return {self.arena_fd, self.spool.fd, self.lease_fd} | bells
 
-    def open(self) -> Shared:
+    def open(self, arena: Arena | None = None) -> Shared:
         """Open what all processes share; once in a process and what is forked from it."""
         return Shared(
-            Arena(self.arena_fd, self.layout, self.spool),
+            arena or Arena(self.arena_fd, self.layout, self.spool),
             Tokens(self.queue_key),
             self.doorbell,
             Post(self.ipc_dir),
             self.scoreboard,
+            self.ledger,
         )
 
     @property

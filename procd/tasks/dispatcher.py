@@ -22,6 +22,7 @@ from procd.ipc.scoreboard import Cell, Role
 from procd.ipc.spool import TASK
 from procd.ipc.words import SlotState
 from procd.tasks import failure
+from procd.tasks.acceptance import Acceptance
 from procd.tasks.leases import Leases
 from procd.tasks.options import PLAIN, Options
 from procd.tasks.ref import TaskRef
@@ -59,34 +60,57 @@ class Dispatcher:
     def dispatch(
         self, payload: bytes, *, flags: int = 0, seat: int = -1, options: Options = PLAIN
     ) -> TaskRef:
-        """Accept a task: when this returns, it will run.
+        """Accept a task: when this returns, it will run; a durable one when the ledger has it.
 
         Raises TaskQueueFull when no slot is free, MessageTooBig for a payload over
         task_max_bytes, TaskRejected when one that needs a file cannot be stored.
         """
-        arena, now = self.shared.arena, time.time()
+        now = time.time()
+        more, due, terms = options.pack(now, self.timeout)
+        me = self.shared.scoreboard.worker_id(self.me.role, self.me.number)
+        told = (me, seat, flags | more, options.priority, len(payload), now, 0)
+        return self.put(payload, told, due, terms)
+
+    def put(
+        self,
+        payload: bytes,
+        told: tuple[int, int, int, int, int, float, int],
+        due: float,
+        terms: bytes,
+    ) -> TaskRef:
+        """Accept a task of which *told* is the meta from its sender on; *due* 0 = at once.
+
+        Raises as dispatch().
+        """
+        arena, (_, seat, flags, priority, _, _, task_id) = self.shared.arena, told
         if len(payload) > arena.layout.slot_bytes:
             arena.spool.check(len(payload), TASK)  # no slot would ever do
-        me = self.shared.scoreboard.worker_id(self.me.role, self.me.number)
-        more, due, terms = options.pack(now, self.timeout)
-        told = (me, seat, flags | more, options.priority, len(payload), now, 0)
-        state = SlotState.QUEUED if seat < 0 else SlotState.ADDRESSED
-        if due:
+        is_held = bool(flags & layout.DURABLE) and not task_id  # else the ledger has it already
+        if is_held:
+            state = SlotState.HELD
+        elif due:
             state = SlotState.DELAYED
+        else:
+            state = SlotState.QUEUED if seat < 0 else SlotState.ADDRESSED
         token = self._accept(payload, (arena.row, arena.incarnation, *told), state, terms)
-        ref = self.pending[token] = TaskRef(token, self)
+        acceptance = Acceptance(arena, token) if is_held else None
+        ref = self.pending[token] = TaskRef(task_id or token, self, acceptance)
         self.cells[Cell.ACCEPTED] += 1
-        if due:
-            self.tell_master("delayed", {"id": token})
-        elif seat >= 0:
-            if not self._try_address(token, seat):
-                self.unaddressed.append((token, seat))
-                self._ask_retry()
-        # Behind those that wait already, for their order.
-        elif self.unsent.holds_up(options.priority) or not self._try_send(token, options.priority):
-            self.unsent.add(token, options.priority)
-            self._ask_retry()
+        self._send(token, state, seat, priority)
         return ref
+
+    def _send(self, token: int, state: SlotState, seat: int, priority: int) -> None:
+        match state:
+            case SlotState.QUEUED:
+                self.queue(token, priority)
+            case SlotState.ADDRESSED:
+                if not self._try_address(token, seat):
+                    self.unaddressed.append((token, seat))
+                    self._ask_retry()
+            case SlotState.HELD:
+                self.shared.ledger.ring()
+            case SlotState.DELAYED:
+                self.tell_master("delayed", {"id": token})
 
     def _accept(self, payload: bytes, meta: MetaValues, state: SlotState, terms: bytes) -> int:
         arena, slot = self.shared.arena, self._leases.take()
@@ -107,6 +131,12 @@ class Dispatcher:
         if is_cancelled:
             self.tell_master("cancel", {"id": token})
         return is_cancelled
+
+    def queue(self, token: int, priority: int) -> None:
+        """Send a token, behind those that wait already, for their order."""
+        if self.unsent.holds_up(priority) or not self._try_send(token, priority):
+            self.unsent.add(token, priority)
+            self._ask_retry()
 
     @property
     def has_unsent(self) -> bool:
@@ -146,19 +176,27 @@ class Dispatcher:
 
     def take_hint(self, token: int) -> None:
         """A hint came: take the result in, if it is one of ours and really done."""
-        ref = self.pending.get(token)
-        if ref is None or not self.shared.arena.is_done(token):
+        ref, arena = self.pending.get(token), self.shared.arena
+        if ref is not None and ref.acceptance is not None:
+            ref.acceptance.look()
+        if ref is None or not arena.is_done(token):
             return
-        del self.pending[token]
-        try:
-            packed, failed = self.shared.arena.result(token)
-        except layout.Damaged as damaged:
-            packed, failed = wire.pack([f"its result is damaged: {damaged}", ""]), True
-        self.shared.arena.free(token)
-        self._leases.give(words.slot_of(token))
-        self._deliver(ref, packed, failed=failed)
-        if self.room_waiters:
+        is_owed = arena.is_owed(token)  # the ledger tells again
+        told = None if ref.is_done else self._result(token)
+        if not is_owed:
+            del self.pending[token]
+            arena.free(token)
+            self._leases.give(words.slot_of(token))
+        if told:
+            self._deliver(ref, *told)
+        if self.room_waiters and not is_owed:
             self.room_waiters.pop(0)()
+
+    def _result(self, token: int) -> tuple[bytes, bool]:
+        try:
+            return self.shared.arena.result(token)
+        except layout.Damaged as damaged:
+            return wire.pack([f"its result is damaged: {damaged}", ""]), True
 
     def take_missed(self) -> None:
         """Look at all pending slots if somebody could not tell; after the inbox is empty."""
@@ -167,7 +205,7 @@ class Dispatcher:
             for token in list(self.pending):
                 self.take_hint(token)
 
-    def _deliver(self, ref: TaskRef, packed: bytes, *, failed: bool) -> None:
+    def _deliver(self, ref: TaskRef, packed: bytes, failed: bool) -> None:  # noqa: FBT001
         value, error = failure.outcome(packed, failed=failed)
         ref.resolve(value, error)
         self.on_result(ref, value, error)

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import traceback
 
-from procd.errors import TaskCancelled, TaskExpired, TaskFailed, TaskTimeout
+from procd.errors import NoSuchTask, TaskCancelled, TaskExpired, TaskFailed, TaskTimeout
 from procd.ipc import wire
 
-FRAME_BYTES = 24  # around two texts and a kind
-TIMEOUT, EXPIRED, CANCELLED = "timeout", "expired", "cancelled"
+FRAME_BYTES = 32  # around two texts and two words
+TIMEOUT, EXPIRED, CANCELLED, UNKNOWN = "timeout", "expired", "cancelled", "unknown"
 _KINDS: dict[object, type[TaskFailed]] = {
     TIMEOUT: TaskTimeout,
     EXPIRED: TaskExpired,
     CANCELLED: TaskCancelled,
+    UNKNOWN: NoSuchTask,
 }
 
 
-def pack(text: str, trace: str, limit: int, kind: str = "") -> bytes:
+def pack(text: str, trace: str, limit: int, kind: str = "", how: str = "") -> bytes:
     """Return a failure as a result; what does not fit a slot is cut, the traceback's top first.
 
-    *kind* is one of those above if procd itself has ended the task.
+    *kind* is one of those above if it is not the handler that failed; *how* is what ended its
+    process, if it is that.
     """
-    room = limit - FRAME_BYTES
+    how = how[:50]
+    room = limit - FRAME_BYTES - len(how)
     head = _clean(text).encode()[: room // 2 if trace else room]
     tail = _clean(trace).encode()[-max(1, room - len(head)) :]
     texts = [part.decode("utf-8", "ignore") for part in (head, tail)]
-    return wire.pack([*texts, kind])
+    return wire.pack([*texts, kind, how])
 
 
 def told(error: BaseException) -> tuple[str, str]:

@@ -233,6 +233,7 @@ class ProcessHost:
         return any(
             ref.is_awaited or (listens and not is_delayed(token))
             for token, ref in self.dispatcher.pending.items()
+            if not ref.is_done
         )
 
     # Messages

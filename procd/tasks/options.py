@@ -11,12 +11,15 @@ from datetime import datetime
 from math import inf
 from typing import TypedDict
 
-from procd.ipc import terms
+from procd.ipc import layout, terms
 from procd.ipc.terms import Terms
 
 FIRST, LAST = 1, 9  # priorities: the token's message type
 AT_LEAST_ONCE, AT_MOST_ONCE, DURABLE = "at_least_once", "at_most_once", "durable"
 YEAR = 365 * 86400.0
+
+# What must outlive what, as flags of a meta: nothing, every process, a power cut as well.
+_DELIVERIES = {AT_MOST_ONCE: terms.AT_MOST_ONCE, AT_LEAST_ONCE: 0, DURABLE: layout.DURABLE}
 
 _NUMBER = (int, float)
 # Types, least and greatest value.
@@ -45,7 +48,7 @@ class Given(TypedDict, total=False):
     max_attempts: int | None  # processes that it may cost; None = task_max_attempts
     delay: float | None  # seconds before it is begun
     at: float | datetime | None  # the same as a time: seconds since 1970, or an aware datetime
-    delivery: str  # at_least_once, at_most_once
+    delivery: str  # at_least_once, at_most_once, durable
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +106,7 @@ class Options:
             retries=self.retries,
             max_attempts=self.max_attempts or 0,
         ).pack()
-        once = terms.AT_MOST_ONCE if self.delivery == AT_MOST_ONCE else 0
-        return terms.TERMS | once, due, packed
+        return terms.TERMS | _DELIVERIES[self.delivery], due, packed
 
 
 def retried(these: Terms, now: float) -> Terms:
@@ -143,10 +145,8 @@ def _check(name: str, value: object) -> None:
 
 
 def _check_delivery(value: object) -> None:
-    if value == DURABLE:
-        raise ValueError("delivery='durable': not in this version yet")
-    if value not in (AT_LEAST_ONCE, AT_MOST_ONCE):
-        raise ValueError(f"delivery={value!r}: it takes {AT_LEAST_ONCE!r} or {AT_MOST_ONCE!r}")
+    if value not in _DELIVERIES:
+        raise ValueError(f"delivery={value!r}: it takes {', '.join(_DELIVERIES)}")
 
 
 def _span(low: float, high: float) -> str:

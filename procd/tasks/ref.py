@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Generator
 from typing import Protocol
 
 from procd.errors import TaskFailed
+from procd.tasks.acceptance import Acceptance, Waiting, has_loop
 from procd.tasks.progress import Listening
 
 _log = logging.getLogger("procd.task")
@@ -28,13 +29,17 @@ class TaskRef:
     dispatched the task: it means nothing elsewhere.
     """
 
-    __slots__ = ("_error", "_listening", "_result", "_seen", "_waiters", "_way", "id", "is_done")
+    __slots__ = (
+        *("_error", "_listening", "_result", "_seen", "_waiters", "_way"),
+        *("acceptance", "id", "is_done"),
+    )
 
-    def __init__(self, task_id: int, way: Way) -> None:
+    def __init__(self, task_id: int, way: Way, acceptance: Acceptance | None = None) -> None:
         self.id = task_id
         self._way = way
         self._listening: Listening | None = None
         self.is_done = False
+        self.acceptance = acceptance  # of a durable one
         self._result: object = None
         self._error: TaskFailed | None = None
         self._seen = False
@@ -45,6 +50,19 @@ class TaskRef:
 
     def __await__(self) -> Generator[object, None, object]:
         return self._wait().__await__()
+
+    def accepted(self, timeout: float | None = None) -> Waiting:
+        """Wait until the task is accepted: `await ref.accepted()`.
+
+        A durable task is, once the ledger has it on the disk: from then on it outlives a power
+        cut. Any other was already when it was sent. In plain code without an event loop (a `def`
+        handler of a task) the call itself waits, for *timeout* seconds at most: TaskTimeout.
+        Raises TaskRejected if there is no room on the disk; the task will not run then.
+        """
+        if self.acceptance is not None and not has_loop():
+            self.acceptance.block(timeout)
+            return Waiting(None)
+        return Waiting(self.acceptance)
 
     @property
     def is_awaited(self) -> bool:

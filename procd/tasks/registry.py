@@ -54,6 +54,7 @@ class NamedTask(Generic[P, R_co]):
     def send(self, *args: P.args, **kwargs: P.kwargs) -> TaskRef:
         """Hand a call over to any free task worker; returns at once.
 
+        With delivery="durable" it is not accepted yet then: see TaskRef.accepted().
         Raises TaskQueueFull, TaskRejected, MessageTooBig, TypeError for arguments that cannot
         travel, NotInService outside of a procd process.
         """

@@ -21,7 +21,9 @@ class Publisher(Protocol):
 
     limit: int  # bytes of a failure
 
-    def publish(self, task: RunningTask, packed: bytes, counter: Cell) -> bool: ...
+    def publish(
+        self, task: RunningTask, packed: bytes, counter: Cell, *, is_dead: bool = False
+    ) -> bool: ...
 
 
 class RunningTask:
@@ -39,6 +41,7 @@ class RunningTask:
         "name",
         "src_worker_id",
         "terms",
+        "token",
     )
 
     def __init__(
@@ -49,7 +52,8 @@ class RunningTask:
         self._telling: Telling | None = None
         self.meta = meta
         self.terms = terms
-        self.id = token
+        self.token = token
+        self.id = meta.task_id or token
         self.attempt = attempt + 1
         self.src_worker_id = meta.src_worker_id
         self.name: str | None = None
@@ -65,17 +69,20 @@ class RunningTask:
             self._say_the_last()
             self._runner.publish(self, packed, Cell.DONE)
 
-    def fail(self, text: str, trace: str = "", kind: str = "") -> None:
+    def fail(self, text: str, trace: str = "", kind: str = "", *, is_dead: bool = False) -> None:
+        """End it without a result. *is_dead*: as a dead letter, until somebody looks at it."""
         if not self.is_finished:
             packed = failure.pack(text, trace, self._runner.limit, kind)
             self._say_the_last()
-            if not self._runner.publish(self, packed, _ENDINGS.get(kind, Cell.FAILED)):
-                logs.log.error("task failed id=%d, its dispatcher is gone: %s", self.id, trace)
+            counter = _ENDINGS.get(kind, Cell.FAILED)
+            if not self._runner.publish(self, packed, counter, is_dead=is_dead):
+                why = trace or text
+                logs.log.error("task failed id=%d, its dispatcher is gone: %s", self.id, why)
 
     def progress(self, value: object) -> None:
         if self._telling is None:
             meta = self.meta
-            self._telling = Telling(self._post, self.id, meta.src_row, meta.src_incarnation)
+            self._telling = Telling(self._post, self.token, meta.src_row, meta.src_incarnation)
         self._telling.tell(value)
 
     def _say_the_last(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from procd.ipc.arena import Arena
-from procd.ipc.doorbell import Doorbell
+from procd.ipc.doorbell import Bell, Doorbell
 from procd.ipc.inbox import Post
 from procd.ipc.scoreboard import Role, Scoreboard
 from procd.tasks.tokens import Tokens
@@ -21,6 +21,7 @@ class Shared:
     doorbell: Doorbell
     post: Post
     scoreboard: Scoreboard
+    ledger: Bell
 
 
 class Self(Protocol):

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from procd import logs
 from procd.app import Server
-from procd.errors import MessageTooBig, TaskRejected
+from procd.errors import MessageTooBig, NoSuchTask, TaskRejected
 from procd.ipc import hints, layout, wire
 from procd.ipc.layout import Damaged, Meta
 from procd.ipc.scoreboard import Cell
@@ -88,7 +88,7 @@ class Runner:
             task.data = data
             handler = self._server.handlers.get("task")
             if handler is None:
-                raise LookupError("this generation of the app has no on_task handler")
+                raise NoSuchTask("this generation of the app has no on_task handler")
             return lambda: handler(task)
         if not isinstance(data, list) or len(data) != 3 or not isinstance(data[0], str):
             raise wire.Undecodable("not a named task")
@@ -96,7 +96,7 @@ class Runner:
         task.name, task.data = name, {"args": args, "kwargs": kwargs}
         named = TASKS.get(name)
         if named is None:
-            raise LookupError(f"this generation of the app has no task {name!r}")
+            raise NoSuchTask(f"this generation of the app has no task {name!r}")
         return lambda: named.function(*args, **kwargs)
 
     def _call(
@@ -104,7 +104,7 @@ class Runner:
     ) -> Coroutine[Any, Any, None] | None:
         current.enter(task)
         try:
-            self._limits.begin(task.id, task.terms.timeout)
+            self._limits.begin(task.token, task.terms.timeout)
             outcome = self._limits.call(handler)
         except BaseException as error:  # noqa: BLE001 - the app's; costs this task only
             self._raised(task, error)
@@ -144,31 +144,46 @@ class Runner:
             self._failed(task, error, kind)
 
     def _try_again(self, task: RunningTask, error: BaseException) -> None:
-        terms, token = task.terms, task.id
+        terms, token = task.terms, task.token
         again = options.retried(terms, time.time())
         task.is_finished = True
         self._shared.arena.postpone(token, again)
         self._cells[Cell.RETRIED] += 1
         self._tell_master("delayed", {"id": token})
         self._cells[CURRENT] = 0
-        logs.warning("task is tried again", id=token, because=failure.told(error)[0])
+        logs.warning("task is tried again", id=task.id, because=failure.told(error)[0])
 
     def _failed(self, task: RunningTask, error: BaseException, kind: str = "") -> None:
         text, trace = failure.told(error)
         if task.is_finished:
             logs.log.error("task failed after it finished id=%d: %s", task.id, trace)
+        elif isinstance(error, NoSuchTask):
+            # Where that was found out tells nobody anything.
+            task.fail(str(error), kind=failure.UNKNOWN)
         else:
-            task.fail(str(error) if kind else text, trace, kind)
+            is_dead = task.terms.retries > 0 and kind != failure.CANCELLED
+            if is_dead:
+                logs.error("task dead", id=task.id, why=f"it used up its retries: {text}")
+            task.fail(str(error) if kind else text, trace, kind, is_dead=is_dead)
 
-    def publish(self, task: RunningTask, packed: bytes, counter: Cell) -> bool:
+    def publish(
+        self, task: RunningTask, packed: bytes, counter: Cell, *, is_dead: bool = False
+    ) -> bool:
         """Put the result into the slot, let go of it, then tell the dispatcher.
 
-        False if that is gone. Raises MessageTooBig, TaskRejected, and it is not finished then.
+        Of a dead one the ledger is told, which tells the dispatcher. False if that is gone.
+        Raises MessageTooBig, TaskRejected, and it is not finished then.
         """
-        self._shared.arena.finish(task.id, packed, failed=counter is not DONE)
+        failed = counter is not DONE
+        self._shared.arena.finish(task.token, packed, failed=failed, is_dead=is_dead)
         task.is_finished = True
         self._cells[counter] += 1
-        return self._tell(task.id, task.meta.src_row, task.meta.src_incarnation)
+        if is_dead or task.meta.flags & layout.DURABLE:
+            self._shared.ledger.ring()
+        if is_dead:
+            self._cells[CURRENT] = 0
+            return True
+        return self._tell(task.token, task.meta.src_row, task.meta.src_incarnation)
 
     def _tell(self, token: int, row: int, incarnation: int) -> bool:
         told = hints.tell(self._shared.post, self._shared.scoreboard, row, incarnation, token)

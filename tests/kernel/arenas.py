@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from procd.errors import InboxFull, TaskFailed
-from procd.ipc import inbox, layout, wire, words
+from procd.ipc import hints, inbox, layout, wire, words
 from procd.ipc.arena import Arena
 from procd.ipc.arenafile import ArenaFile, Slot
 from procd.ipc.inbox import Addressed, Hint, Inbox, Message, Post, Progress
 from procd.ipc.layout import Layout
 from procd.ipc.scoreboard import Cell, Role, Scoreboard, Seat, Standing
 from procd.ipc.words import SlotState
+from procd.ledger.record import Ending, Entry
+from procd.ledger.slots import LedgerArena
 from procd.linux.sysv import MessageQueue, QueueEmpty, QueueFull
 from procd.master.lease import Lease
 from procd.master.recovery import Recovery
@@ -81,11 +83,13 @@ class Service:
         self.tokens = TokenQueue(self.lease)
         self.recovery = Recovery(self.file, self.tokens, self.scoreboard, self.post, ATTEMPTS)
         self.doorbell = self.recovery.doorbell
+        self.ledger = self.recovery.ledger
         self._stack, self._rows, self._is_open = stack, 0, True
         stack.callback(self._give_back)
 
     def _give_back(self) -> None:
         os.close(self.doorbell.fd)
+        os.close(self.ledger.fd)
         if self._is_open:
             self.file.close()
         if self.lease.fd >= 0:
@@ -121,7 +125,7 @@ class Service:
         own = Inbox(self.ipc, row, incarnation)
         self._stack.callback(own.close)
         tokens = Tokens(self.tokens.key)
-        shared = Shared(arena, tokens, self.doorbell, self.post, self.scoreboard)
+        shared = Shared(arena, tokens, self.doorbell, self.post, self.scoreboard, self.ledger)
         results: list[tuple[int, object, TaskFailed | None]] = []
 
         def on_result(ref: TaskRef, value: object, error: TaskFailed | None) -> None:
@@ -136,6 +140,15 @@ class Service:
         self.scoreboard.clear(who.seat.row)
         who.inbox.close()
         self.recovery.reaped(who.seat, how, 0.0, blame=blame)
+
+    def lay_down(self) -> list[tuple[Entry, Ending]]:
+        """Do what the ledger does with dead letters, once it has them on its disk."""
+        arena = LedgerArena(self.file.fd, self.file.layout, self.file.spool)
+        found = [(token, arena.letter(token)) for token in arena.look().dead]
+        for token, _ in found:
+            arena.bury(token)
+            hints.tell(self.post, self.scoreboard, *arena.dispatcher(token), token)
+        return [letter for _, letter in found]
 
     def slot(self, token: int) -> Slot:
         return self.file.slot(words.slot_of(token))

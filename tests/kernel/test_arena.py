@@ -14,7 +14,7 @@ import pytest
 from procd.app import Server
 from procd.ipc import layout, wire, words
 from procd.ipc.inbox import Hint
-from procd.ipc.layout import Damaged, Meta
+from procd.ipc.layout import Damaged
 from procd.ipc.scoreboard import Role
 from procd.ipc.words import SlotState
 from procd.linux import recordlock
@@ -43,9 +43,11 @@ def a_task_worker(service: Service) -> Someone:
 
 def accept(worker: Someone, slot: int, data: object = "work", dst: int = -1) -> int:
     packed = wire.pack(data)
-    meta = Meta(worker.arena.row, worker.arena.incarnation, 0, dst, 0, 5, len(packed), time.time())
-    state = SlotState.QUEUED if dst < 0 else SlotState.ADDRESSED
-    return worker.arena.accept(slot, packed, meta, state)
+    me = worker.arena.row, worker.arena.incarnation
+    meta = (*me, 0, dst, 0, 5, len(packed), time.time(), 0)
+    return worker.arena.accept(
+        slot, packed, meta, SlotState.QUEUED if dst < 0 else SlotState.ADDRESSED
+    )
 
 
 def racing(stack: ExitStack, service: Service, race: object) -> list[Child]:

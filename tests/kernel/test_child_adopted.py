@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from procd.ipc.channel import Body, Channel, Closed, Packet
-from procd.ipc.doorbell import Doorbell
+from procd.ipc.doorbell import Bell, Doorbell
 from procd.ipc.layout import Layout
 from procd.ipc.scoreboard import Role, Scoreboard
 from procd.ipc.spool import Spool
@@ -233,7 +233,7 @@ class Table:
         self.loop, self.deaths, self.said = Loop(), list[Death](), list[str]()
         self.bell, self.spool, self.ends = Doorbell(), Spool(folder / "spool"), list[Channel]()
         shared = (Layout.of(64, 256, 0), self.spool, 0, self.bell, Scoreboard(8))
-        origin = Origin(os.getpid(), folder, -1, *shared, -1)
+        origin = Origin(os.getpid(), folder, -1, *shared, -1, Bell())
         self.processes = Processes(origin, self.loop, self.heard, self.deaths.append)
 
     def heard(self, _process: Process, packet: Packet) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
 import os
 import signal
 from collections.abc import Iterator
@@ -34,6 +35,26 @@ def zombie() -> Iterator[int]:
         yield pid
     finally:
         os.waitpid(pid, 0)
+
+
+def test_large_memory_that_is_free_goes_back_to_the_kernel() -> None:
+    def kept() -> bool:
+        process.give_large_memory_back()
+        for _ in range(20):  # what grows, beside what stays
+            grown = io.BytesIO()
+            for _ in range(200):
+                grown.write(bytes(100_000))
+            small.append(bytes(1000))
+            del grown
+        return resident() < before + 4_000_000
+
+    small: list[bytes] = []
+    before = resident()
+    assert outcome(kept) == "True"
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def dead_pid() -> int:

@@ -120,7 +120,12 @@ def test_a_task_that_kills_its_process_each_time_fails_with_the_reason(
         tasker = service.someone(Role.TASK)
         claim(tasker, token)
         service.bury(tasker, "SIGSEGV")
-    assert service.state(token) is S.DONE
+    assert service.state(token) is S.DEAD
+    assert service.ledger.answer()
+    assert worker.mail() == []  # nobody is told before it lies where a person finds it
+    ((entry, ending),) = service.lay_down()
+    assert (entry.id, entry.data) == (token, wire.pack("work"))
+    assert (ending.state, ending.attempts, ending.how) == ("dead", ATTEMPTS, "SIGSEGV")
     assert worker.mail() == [Hint(token)]
     worker.dispatcher.take_hint(token)
     (done,) = worker.results
@@ -128,8 +133,8 @@ def test_a_task_that_kills_its_process_each_time_fails_with_the_reason(
     why = f"given up after {ATTEMPTS} attempts (task_max_attempts), the last: SIGSEGV"
     assert done[2] is not None
     assert (str(done[2]), done[2].traceback) == (why, "")
-    totals = service.recovery.totals
-    assert (totals.retried, totals.dead) == (ATTEMPTS - 1, 1)
+    assert service.recovery.totals.retried == ATTEMPTS - 1
+    assert service.state(token) is S.FREE
 
 
 def test_a_task_whose_slot_somebody_still_holds_is_queued_once_they_let_go(
@@ -226,4 +231,7 @@ def test_a_slot_that_is_damaged_while_it_runs_comes_to_an_end(
     worker.arena.map[at : at + layout.META_BYTES] = b"\xff" * layout.META_BYTES
     service.recovery.max_attempts = 1
     service.bury(tasker)
-    assert service.state(token) in (S.DONE, S.FREE)
+    ((entry, ending),) = service.lay_down()
+    assert (entry.id, entry.data) == (2**63 - 1, b"")
+    assert "its data is damaged" in str(ending.error)
+    assert service.state(token) is S.DONE

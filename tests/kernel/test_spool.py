@@ -234,6 +234,8 @@ def test_a_task_that_is_given_up_leaves_no_file(service: Service) -> None:
         tasker = service.someone(Role.TASK, number)
         claim(tasker, token)
         service.bury(tasker)
+    ((entry, _),) = service.lay_down()
+    assert entry.data == wire.pack(LARGE)
     worker.dispatcher.take_hint(token)
     ((_, _, error),) = worker.results
     assert "given up" in str(error)

@@ -179,9 +179,10 @@ def test_two_processes_never_have_the_same_owner_word(
 
 SMALL = Layout.of(64, 256, 0)
 u32 = st.integers(0, 2**32 - 1)
-i32 = st.integers(-(2**31), 2**31 - 1)
 u64 = st.integers(0, 2**64 - 1)
-metas = st.builds(Meta, u32, u32, i32, i32, u32, u32, u32, st.floats(allow_nan=False), u64)
+i32 = st.integers(-(2**31), 2**31 - 1)
+plain_floats = st.floats(allow_nan=False)
+metas = st.builds(Meta, u32, u32, i32, i32, u32, u32, u32, plain_floats, u64, u32, u64)
 results = st.integers(0, 2**63 - 1)
 
 
@@ -207,7 +208,15 @@ def test_a_slot_has_files_if_its_payload_or_its_result_is_longer(meta: Meta, siz
     assert SMALL.is_spooled(bytes(body)) is is_longer
 
 
-def test_a_result_is_told_in_a_word_of_its_own_behind_what_must_stay() -> None:
-    assert lay.META.size <= lay.RESULT_AT
+@given(metas)
+def test_a_durable_task_is_owed_a_note_until_the_ledger_has_said_something(meta: Meta) -> None:
+    owed = bool(meta.flags & lay.DURABLE) and meta.ledger == lay.OPEN
+    assert lay.is_owed(meta.pack()) is owed
+
+
+def test_a_result_and_the_ledgers_note_are_words_of_their_own() -> None:
+    assert lay.META.size == lay.RESULT_AT
+    assert lay.META.unpack_from(bytes(lay.LEDGER_AT) + lay.WORD.pack(7))[-1] == 7
+    assert lay.LEDGER_AT % 8 == 0
     assert lay.RESULT_AT % 8 == 0
     assert lay.RESULT_AT + 8 <= lay.META_BYTES

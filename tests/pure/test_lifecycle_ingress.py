@@ -31,7 +31,7 @@ REST = [
 
 
 def planned(wanted: Seat | None, *rows: Row) -> list[Action]:
-    return plan([*REST, *rows], Want((SERVING,), ingress=wanted), {}, NOW)
+    return plan([*REST, *rows], Want((SERVING,), beside=(wanted,) if wanted else ()), {}, NOW)
 
 
 def test_it_is_forked_by_the_master_and_told_to_serve_when_it_is_ready() -> None:
@@ -66,3 +66,14 @@ def test_one_that_asks_to_be_replaced_stays_until_the_next_one_serves() -> None:
 
 def test_it_is_no_generation_that_drains() -> None:
     assert draining_generations([row(1, FIRST, State.DRAINING)], Want((SERVING,))) == []
+
+
+def test_a_gate_beside_it_is_its_own() -> None:
+    gate, ingress = Seat(Role.GATE, 0, 0), row(1, FIRST, State.SERVING)
+    both = Want((SERVING,), beside=(FIRST, gate))
+    assert forked_from(gate, 0) is None
+    assert plan([*REST, ingress], both, {}, NOW) == [Fork(gate)]
+    assert plan([*REST, ingress, row(2, gate, State.READY)], both, {}, NOW) == [Call(2)]
+    assert planned(FIRST, ingress, row(2, gate, State.SERVING)) == [Stop(2)]
+    leaving = row(2, gate, State.DRAINING, NOW + 1)
+    assert plan([*REST, ingress, leaving], both, {}, NOW) == [Fork(gate)]

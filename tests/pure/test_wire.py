@@ -242,3 +242,15 @@ def test_a_promise_of_billions_of_items_allocates_none() -> None:
     data = (b"\xdd" + size.to_bytes(4, "big")) * 600
     with pytest.raises(Undecodable):
         wire.unpack(data + b"\xc0" * (size - len(data)))
+
+
+def test_the_first_item_of_a_list_is_found_without_the_rest() -> None:
+    assert wire.first(wire.pack(["name", [b"x" * 1_000_000], {}])) == "name"
+
+
+@pytest.mark.parametrize(
+    "data", [b"", wire.pack([]), wire.pack(7), wire.pack({"a": 1}), b"\x93\xda"]
+)
+def test_what_has_no_first_item_is_undecodable(data: bytes) -> None:
+    with pytest.raises(wire.Undecodable):
+        wire.first(data)

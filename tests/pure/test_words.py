@@ -37,7 +37,7 @@ def refusal(old: SlotState, new: SlotState, writer: Writer, epochs: tuple[int, i
 
 
 def test_every_change_is_allowed_or_refused_by_name() -> None:
-    assert len(EVERY_CHANGE) == 108
+    assert len(EVERY_CHANGE) == len(SlotState) ** 2 * len(Writer) == 256
     for old, new, writer in EVERY_CHANGE:
         epochs = (7, 8) if old is SlotState.FREE else (7, 7)
         said = refusal(old, new, writer, epochs)
@@ -67,6 +67,12 @@ def test_only_the_dispatcher_accepts_and_only_a_task_worker_claims() -> None:
 
 def test_a_finished_task_never_runs_again() -> None:
     assert {new for old, new in CHANGES if old is SlotState.DONE} == {SlotState.FREE}
+    assert {new for old, new in CHANGES if old is SlotState.DEAD} == {SlotState.DONE}
+
+
+def test_a_held_task_runs_only_when_the_ledger_says_so() -> None:
+    changes = {(new, writer) for old, new, writer in LEGAL if old is SlotState.HELD}
+    assert {writer for new, writer in changes if new is not SlotState.FREE} == {Writer.LEDGER}
 
 
 @given(some_words)

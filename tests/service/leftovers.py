@@ -86,6 +86,11 @@ def arenas(folder: Path) -> list[Path]:
     return [p for p in folder.rglob("*") if "arena" in p.name] if folder.is_dir() else []
 
 
+def beside_ledger(folder: Path) -> list[str]:
+    """What SQLite needs only while a ledger is open, and ledgers that were found damaged."""
+    return [path.name for path in folder.glob("ledger.*") if path.name != "ledger.sqlite"]
+
+
 def records(of: Path) -> list[Path]:
     """The master's records outside run_dir that name *of*."""
     word = str(of).encode()
@@ -108,6 +113,7 @@ def prove_nothing_left(service: Service) -> None:
         "sockets and pid files": sorted(map(str, sockets_and_pids(service.root))),
         "records": sorted(map(str, records(service.root))),
         "arenas": [] if service.keeps_tasks else arenas(service.root / "state"),
+        "beside the ledger": sorted(beside_ledger(service.root / "state")),
         "spools": [] if service.keeps_tasks else sorted((service.root / "state").glob("spool*")),
     }
     assert not any(left.values()), {what: found for what, found in left.items() if found}

@@ -50,6 +50,10 @@ class Base(TypedDict):
     unfit: str | None
 
 
+class Ledger(TypedDict):
+    error: str | None
+
+
 class Status(TypedDict):
     state: str
     pid: int
@@ -61,3 +65,4 @@ class Status(TypedDict):
     tasks: Tasks
     reload: Reload
     base: Base
+    ledger: Ledger

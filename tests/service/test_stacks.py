@@ -101,6 +101,7 @@ def test_no_file_of_a_process_that_is_gone_is_kept(service: Service) -> None:
 
 
 def test_processes_hold_one_file_each(service: Service) -> None:
+    service.wait_for(lambda: service.pids("spare"), 10)  # which is forked a moment after the start
     for entry in service.status()["processes"]:
         links = (os.readlink(fd.path) for fd in os.scandir(f"/proc/{entry['pid']}/fd"))
         assert [os.path.basename(link) for link in links if link.endswith(".stack")] == [

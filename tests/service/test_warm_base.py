@@ -166,7 +166,9 @@ def test_status_tells_the_memory_of_every_process(make: Serve, tmp_path: Path) -
     service, _ = begin(make, tmp_path, LIB)
     wait_warm(service)
     processes = service.status()["processes"]
-    assert {p["role"] for p in processes} - {"spare"} == {"base", "template", "worker", "task"}
+    assert {p["role"] for p in processes} - {"spare"} == {
+        *("base", "template", "worker", "task", "ledger")
+    }
     for process in processes:
         assert 0 < process["pss_bytes"] <= process["rss_bytes"]
 

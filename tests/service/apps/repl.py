@@ -177,6 +177,46 @@ async def heard(ref: Any) -> list[Any]:
     return [value async for value in ref.progress()] + [await ref]
 
 
+@task(name="app.ran")
+def ran_by_name(number: int) -> int:
+    return ran(number)
+
+
+@task
+def same(value: Any) -> Any:
+    return value
+
+
+@task
+def broken(text: str) -> None:
+    fail(text)
+
+
+@task
+def nap(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+@task(delivery="durable")
+def remember(number: int, seconds: float = 0) -> int:
+    time.sleep(seconds)
+    return ran(number)
+
+
+@task(delivery="durable")
+def fatal() -> int:
+    os.kill(os.getpid(), 9)
+    return ran(0)
+
+
+async def stored(first: int, count: int, seconds: float = 0) -> int:
+    """Send durable tasks; return when all of them are accepted."""
+    refs = [remember.send(number, seconds) for number in range(first, first + count)]
+    for ref in refs:
+        await ref.accepted()
+    return count
+
+
 @server.on_worker_start
 def opened() -> None:
     counts["started"] += 1
