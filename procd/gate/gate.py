@@ -97,6 +97,7 @@ class Gate:
         self._listen_to(self._channel.fileno(), self._read_channel)
         results = self._desk.results
         self._listen_to(outside.inbox.fileno(), lambda: outside.read_inbox(results))
+        outside.read_inbox(results)  # as in ingress.ingress
 
     def _listen_to(self, fd: int, callback: Callable[[], None]) -> None:
         self._readers[fd] = callback

@@ -112,6 +112,8 @@ class Ingress:
         poll = select.poll()
         for fd in readers:
             poll.register(fd, select.POLLIN)
+        # Somebody may have set MISSED before there was an inbox to be woken by.
+        self._relay.read_inbox()
         while not self._may_leave():
             for fd, _ in poll.poll(self._wait_ms()):
                 readers[fd]()

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import mmap
 import time
+from collections.abc import Iterator
 
 from procd.ipc import layout as lay
 from procd.ipc import words
@@ -128,6 +129,26 @@ class Arena:
         at = self._body_at(words.slot_of(token)) + CANCELLED_AT
         return self._words[at // 8] == token
 
+    def done(self, chunk: int) -> list[int]:
+        """Return the tokens of a chunk's done slots."""
+        size = self.layout.chunk_slots
+        states = self._states(chunk * size, size)
+        return list(self._tokens(states, SlotState.DONE, chunk * size))
+
+    def _states(self, first: int, count: int) -> bytes:
+        """Return the states of slots, a byte each. Of 32,768 it takes some 0.1 ms."""
+        start = 8 * (self._first_word + first)
+        return self.map[start : start + 8 * count : 8].translate(lay.STATES)
+
+    def _tokens(self, states: bytes, state: SlotState, first: int = 0) -> Iterator[int]:
+        """Yield the tokens of those that were in a state and still are."""
+        number = states.find(state)
+        while number >= 0:
+            word = self.word(first + number)
+            if words.state_of(word) == state:
+                yield words.token(first + number, words.epoch_of(word))
+            number = states.find(state, number + 1)
+
     def is_done(self, token: int) -> bool:
         return self._is(token, SlotState.DONE)
 
@@ -142,7 +163,7 @@ class Arena:
 
     def is_owed(self, token: int) -> bool:
         """Tell whether a done task's slot must wait for the ledger."""
-        return lay.is_owed(self.map, self.layout.body_at(words.slot_of(token)))
+        return lay.is_owed(self.map, self._body_at(words.slot_of(token)))
 
     def is_rejected(self, token: int) -> bool:
         """Tell whether the ledger had no room for a held task."""
@@ -195,11 +216,10 @@ class Arena:
         if not self._is_claimable(token):
             recordlock.unlock(self.fd, slot)
             return None
-        _, attempt, _, epoch = words.unpack(self.word(slot))
-        self._set_word(slot, words.pack(SlotState.RUNNING, attempt, self.row, epoch))
-        at = self._body_at(slot)
-        meta = Meta.unpack(self.map[at : at + lay.META_BYTES])
-        return attempt, meta, self._payload(token, meta)
+        word = self.word(slot)
+        self._set_word(slot, words.moved(word, SlotState.RUNNING, self.row))
+        meta = Meta._make(lay.META.unpack_from(self.map, self._body_at(slot)))
+        return words.attempt_of(word), meta, self._payload(token, meta)
 
     def _payload(self, token: int, meta: Meta) -> bytes:
         """Return a task's data; raises Damaged."""
@@ -224,8 +244,8 @@ class Arena:
         at = self._body_at(slot)
         self._put(token, RESULT, at + lay.META_BYTES + self.layout.slot_bytes, result)
         self._words[(at + lay.RESULT_AT) // 8] = lay.result_word(len(result), failed=failed)
-        word, state = words.unpack(self.word(slot)), SlotState.DEAD if is_dead else SlotState.DONE
-        self._set_word(slot, words.pack(state, word.attempt, self.row, word.epoch))
+        state = SlotState.DEAD if is_dead else SlotState.DONE
+        self._set_word(slot, words.moved(self.word(slot), state, self.row))
         recordlock.unlock(self.fd, slot)
 
     def terms(self, token: int) -> Terms:

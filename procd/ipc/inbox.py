@@ -23,6 +23,7 @@ from procd.ipc import wire
 MAX_MESSAGE_BYTES = 200_000  # 212,000 pass through a datagram socket, 300,000 do not
 _MAX_DATAGRAM = MAX_MESSAGE_BYTES + 64
 
+MOST_PATHS = 1000  # that a sender remembers
 MAX_PROGRESS_BYTES = 8_000  # a small one finds room where a large one would not
 
 HINT, TASK, MESSAGE, PROGRESS = b"H", b"T", b"M", b"P"
@@ -92,10 +93,13 @@ def progress(token: int, value: object) -> bytes:
 
 def parse(datagram: memoryview) -> Hint | Addressed | Message | Progress:
     """Raises wire.Undecodable for anything that the functions above did not make."""
+    if len(datagram) == _TOKEN.size:
+        kind, token = _TOKEN.unpack(datagram)
+        if kind == HINT:
+            return Hint(token)
+        if kind == TASK:
+            return Addressed(token)
     kind = bytes(datagram[:1])
-    if kind in (HINT, TASK) and len(datagram) == _TOKEN.size:
-        token = _TOKEN.unpack(datagram)[1]
-        return Hint(token) if kind == HINT else Addressed(token)
     if kind == MESSAGE:
         value = wire.unpack(datagram[1:])
         if isinstance(value, list) and len(value) == 2 and type(value[0]) is int:
@@ -150,6 +154,7 @@ class Post:
         self._folder = folder
         self._hints = self._open()
         self._messages = self._open()
+        self._paths: dict[tuple[int, int], str] = {}
 
     @property
     def fds(self) -> set[int]:
@@ -166,7 +171,7 @@ class Post:
         """Raises InboxFull, Gone."""
         sock = self._hints if datagram[:1] in (HINT, TASK) else self._messages
         try:
-            sock.sendto(datagram, path_of(self._folder, row, incarnation))
+            sock.sendto(datagram, self._path(row, incarnation))
         except BlockingIOError:
             raise InboxFull("the inbox is full: its process has not read yet") from None
         except (ConnectionRefusedError, FileNotFoundError):
@@ -175,3 +180,12 @@ class Post:
             if error.errno == errno.ENOBUFS:
                 raise InboxFull("the kernel has no room for the message now") from None
             raise
+
+    def _path(self, row: int, incarnation: int) -> str:
+        to = row, incarnation
+        path = self._paths.get(to)
+        if path is None:
+            if len(self._paths) == MOST_PATHS:  # most of them of processes that are gone
+                self._paths.clear()
+            path = self._paths[to] = path_of(self._folder, row, incarnation)
+        return path

@@ -137,6 +137,7 @@ def owner_of(word: int) -> tuple[int, int]:
 
 
 NAMED, DURABLE = 1, 2  # flags of a Meta; more in ipc.terms
+STATES = bytes(byte & words.STATE_MASK for byte in range(256))  # by a word's lowest byte
 OPEN, SETTLED, REJECTED = 0, 1, 2  # the ledger's word: nothing; it is over, and on disk; no room
 
 

@@ -25,7 +25,6 @@ from procd.ledger.schema import State
 from procd.tasks.failure import CANCELLED
 
 _MAX_ID = 2**63 - 1
-_STATES = bytes(byte & words.STATE_MASK for byte in range(256))  # of a word's lowest byte
 
 
 class Found(NamedTuple):
@@ -41,7 +40,7 @@ class LedgerArena(Arena):
 
     def look(self) -> Found:
         """Return what waits. A look at 32,768 slots takes some 0.1 ms."""
-        states = self._states()
+        states = self._states(0, self.layout.slots)
         done = self._tokens(states, SlotState.DONE)
         return Found(
             list(self._tokens(states, SlotState.HELD)),
@@ -49,21 +48,9 @@ class LedgerArena(Arena):
             [token for token in done if self.is_owed(token)],
         )
 
-    def _states(self) -> bytes:
-        start = self.layout.words_at
-        return self.map[start : start + 8 * self.layout.slots : 8].translate(_STATES)
-
-    def _tokens(self, states: bytes, state: SlotState) -> Iterator[int]:
-        number = states.find(state)
-        while number >= 0:
-            word = self.word(number)
-            if words.state_of(word) == state:  # else it has moved on since
-                yield words.token(number, words.epoch_of(word))
-            number = states.find(state, number + 1)
-
     def live(self) -> Iterator[tuple[int, SlotState, int, Meta]]:
         """Yield token, state, attempts before this one and meta of each task that is not over."""
-        states = self._states()
+        states = self._states(0, self.layout.slots)
         for state in words.LIVE:
             for token in self._tokens(states, state):
                 word = words.unpack(self.word(words.slot_of(token)))

@@ -85,12 +85,9 @@ class Way:
     def tell_all(self) -> None:
         """Have everybody look at all of his slots: an earlier ledger may not have come to tell."""
         for seat in self._shared.scoreboard.seats():
-            if seat.role in (Role.WORKER, Role.TASK):
-                self._shared.scoreboard.set(seat.row, Cell.MISSED, 1)
-                hints.tell(
-                    *(self._shared.post, self._shared.scoreboard, seat.row, seat.incarnation),
-                    NOTHING,
-                )
+            if seat.role in (Role.WORKER, Role.TASK, Role.GATE):
+                to = seat.row, seat.incarnation
+                hints.look(self._shared.post, self._shared.scoreboard, *to, NOTHING)
 
     def _tell(self, token: int) -> None:
         owner = self._arena.dispatcher(token)

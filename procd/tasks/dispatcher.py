@@ -3,7 +3,7 @@
 Its slots come from chunks that it leases; a task is accepted when its slot is written.
 The token that follows through the queue, and the hint that comes back, only wake others:
 a full queue keeps tokens here until there is room (the timer tries again), and a full
-inbox sets MISSED, upon which all pending slots are looked at.
+inbox sets MISSED, upon which all of its slots are looked at.
 
 Nothing here blocks.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from procd.errors import InboxFull, ProcdError, TaskFailed, TaskQueueFull
 from procd.ipc import inbox, layout, wire, words
-from procd.ipc.inbox import Gone
+from procd.ipc.inbox import Gone, Inbox
 from procd.ipc.layout import MetaValues
 from procd.ipc.scoreboard import Cell, Role
 from procd.ipc.spool import TASK
@@ -51,6 +51,7 @@ class Dispatcher:
     unsent: Unsent = field(default_factory=Unsent)
     unaddressed: list[tuple[int, int]] = field(default_factory=list)  # token, seat number
     room_waiters: list[Callable[[], None]] = field(default_factory=list)
+    _held: set[int] = field(default_factory=set)  # tokens that the ledger has not spoken of
     _retry_asked: bool = False
     _leases: Leases = field(init=False)
 
@@ -108,6 +109,7 @@ class Dispatcher:
                     self.unaddressed.append((token, seat))
                     self._ask_retry()
             case SlotState.HELD:
+                self._held.add(token)
                 self.shared.ledger.ring()
             case SlotState.DELAYED:
                 self.tell_master("delayed", {"id": token})
@@ -177,8 +179,8 @@ class Dispatcher:
     def take_hint(self, token: int) -> None:
         """A hint came: take the result in, if it is one of ours and really done."""
         ref, arena = self.pending.get(token), self.shared.arena
-        if ref is not None and ref.acceptance is not None:
-            ref.acceptance.look()
+        if ref is not None and ref.acceptance is not None and ref.acceptance.look():
+            self._held.discard(token)
         if ref is None or not arena.is_done(token):
             return
         is_owed = arena.is_owed(token)  # the ledger tells again
@@ -198,14 +200,40 @@ class Dispatcher:
         except layout.Damaged as damaged:
             return wire.pack([f"its result is damaged: {damaged}", ""]), True
 
-    def take_missed(self) -> None:
-        """Look at all pending slots if somebody could not tell; after the inbox is empty."""
-        if self.cells[Cell.MISSED]:
-            self.cells[Cell.MISSED] = 0  # before the look: a later one sets it again
-            for token in list(self.pending):
+    def read(self, box: Inbox, take: Callable[[memoryview], object], most: int) -> None:
+        """Have *take* called with what is in the inbox, so many at most; then look around.
+
+        At all slots, that is, if somebody could not tell of one: see ipc.hints.
+        """
+        cells = self.cells
+        while True:
+            is_missed = cells[Cell.MISSED]
+            if is_missed:
+                cells[Cell.MISSED] = 0  # before the look: a later one sets it again
+            is_empty = _drained(box, take, most)
+            if is_missed:
+                self._look()
+            if not is_empty or not cells[Cell.MISSED]:
+                return
+
+    def _look(self) -> None:
+        """Take in what is done, whoever could not tell of it."""
+        for chunk in self._leases.chunks():
+            for token in self.shared.arena.done(chunk):
                 self.take_hint(token)
+        for token in list(self._held):
+            self.take_hint(token)
 
     def _deliver(self, ref: TaskRef, packed: bytes, failed: bool) -> None:  # noqa: FBT001
         value, error = failure.outcome(packed, failed=failed)
         ref.resolve(value, error)
         self.on_result(ref, value, error)
+
+
+def _drained(box: Inbox, take: Callable[[memoryview], object], most: int) -> bool:
+    for _ in range(most):
+        datagram = box.receive()
+        if datagram is None:
+            return True
+        take(datagram)
+    return False

@@ -93,6 +93,8 @@ class ProcessHost:
         safeguards.let_go_in_children(self.context)
         handler = self.handlers.get("worker_start")
         self.loop.add_reader(self.inbox.fileno(), self.read_inbox)
+        # Somebody may have set MISSED before there was an inbox to be woken by.
+        self.loop.call_soon(self.read_inbox)
         if not self.is_task_worker:  # a task may compute for as long as it likes
             safeguards.end_if_stuck(self.loop, self.context.config.hang_timeout)
         self.context.adopt()
@@ -258,12 +260,7 @@ class ProcessHost:
 
     def read_inbox(self) -> None:
         """Take in what others told; then what they could not tell."""
-        for _ in range(INBOX_BATCH):
-            datagram = self.inbox.receive()
-            if datagram is None:
-                break
-            self._take(datagram)
-        self.dispatcher.take_missed()
+        self.dispatcher.read(self.inbox, self._take, INBOX_BATCH)
 
     def _take(self, datagram: memoryview) -> None:
         try:

@@ -14,6 +14,10 @@ class Leases:
         self._arena = arena
         self._free: dict[int, deque[int]] = {}  # by chunk
 
+    def chunks(self) -> list[int]:
+        """Return the chunks that are leased."""
+        return list(self._free)
+
     def take(self) -> int | None:
         """Return a free slot, of another chunk if need be; None when there is none."""
         for slots in self._free.values():

@@ -24,7 +24,7 @@ from procd.ipc.arena import Arena
 from procd.ipc.scoreboard import Cell
 from procd.linux.timers import Deadline
 from procd.tasks import failure
-from procd.tasks.plaincall import outside_of_loop
+from procd.tasks.plaincall import outside_of
 
 NANOSECONDS = 1_000_000_000
 
@@ -74,9 +74,10 @@ class Limits:
     def end(self) -> None:
         """The handler is over: nothing cuts it short any more."""
         self._token = 0
-        # Both stand already, unless the error was raised just before.
-        self._is_in_handler = False
-        events._set_running_loop(self._loop)  # noqa: SLF001
+        if self.raised is not None:
+            # Perhaps just where these were about to be put right.
+            self._is_in_handler = False
+            events._set_running_loop(self._loop)  # noqa: SLF001
         if self._timeout and self._timers is not None:
             for timer in self._timers:
                 timer.cancel()
@@ -89,7 +90,7 @@ class Limits:
             self._is_in_handler = True
             if self._arena.is_cancelled(self._token):  # a nudge before that did nothing
                 self._nudged()
-            return outside_of_loop(handler)
+            return outside_of(self._loop, handler)
         finally:
             self._is_in_handler = False
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from procd.ipc import inbox, wire
-from procd.ipc.inbox import Hint, Inbox
+from procd.ipc.inbox import Hint, Inbox, Progress
 from procd.ipc.scoreboard import Cell, Role
 from procd.spawn.context import Origin
 from procd.tasks.dispatcher import Dispatcher
@@ -47,19 +47,18 @@ class Outside:
 
     def read_inbox(self, dispatcher: Dispatcher) -> None:
         """Take results in, of which hints tell; then those of which nobody could tell."""
-        for _ in range(BATCH):
-            datagram = self.inbox.receive()
-            if datagram is None:
-                break
+
+        def take(datagram: memoryview) -> None:
             try:
                 item = inbox.parse(datagram)
             except wire.Undecodable:
                 item = None
             if isinstance(item, Hint):
                 dispatcher.take_hint(item.token)
-            else:
+            elif not isinstance(item, Progress):  # which nobody listens to here
                 self.cells[Cell.BAD_MESSAGES] += 1
-        dispatcher.take_missed()
+
+        dispatcher.read(self.inbox, take, BATCH)
 
     def _token_queue_is_gone(self) -> None:
         now = time.monotonic()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from asyncio import events
+from asyncio import AbstractEventLoop, events
 from collections.abc import Callable
 
 
-def outside_of_loop(call: Callable[[], object]) -> object:
-    """Call a plain handler as if no event loop ran, so that it may use asyncio.run itself.
+def outside_of(loop: AbstractEventLoop | None, call: Callable[[], object]) -> object:
+    """Call a plain handler as if *loop* did not run, so that it may use asyncio.run itself.
 
     A task worker's loop has nothing else to do meanwhile: it runs one task at a time.
     """
-    loop = events._get_running_loop()  # noqa: SLF001 - for who implements loops, as we do here
-    events._set_running_loop(None)  # noqa: SLF001
+    events._set_running_loop(None)  # noqa: SLF001 - for who implements loops, as we do here
     try:
         return call()
     finally:

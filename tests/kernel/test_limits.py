@@ -82,7 +82,8 @@ def test_the_loop_runs_again_though_an_error_came_where_it_was_put_back(service:
     async def task_worker() -> bool:
         limits, _ = begun(service)
         loop = asyncio.get_running_loop()
-        events._set_running_loop(None)  # as it stands after such an error
+        limits.raised = TaskCancelled("while the loop was put back")
+        events._set_running_loop(None)  # as it stands then
         limits.end()
         return asyncio.get_running_loop() is loop
 

@@ -106,7 +106,7 @@ def test_a_result_for_a_full_inbox_is_found_by_the_missed_flag(
     service.bury(tasker)
     assert worker.cells[Cell.MISSED] == 1
     assert Hint(token) not in worker.mail()
-    worker.dispatcher.take_missed()
+    worker.dispatcher.read(worker.inbox, lambda _: None, 64)
     assert worker.results == [(token, "result", None)]
     assert worker.cells[Cell.MISSED] == 0
 
