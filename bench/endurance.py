@@ -26,7 +26,8 @@ from statistics import median
 
 from bench import apps, rounds, servers
 from bench.load import Load
-from bench.torture import Verdict, no_failures, told
+from bench.torture import no_failures, told
+from bench.verdict import Verdict
 from tests.service import leftovers
 from tests.service.daemon import eventually, pause
 

@@ -29,7 +29,8 @@ import inotify_simple
 import sysv_ipc
 
 from bench.mutations import Mutator
-from bench.torture import Verdict, row
+from bench.torture import row
+from bench.verdict import Verdict
 from procd.ipc import Queue, QueueGone
 from tests.kernel.queues import free_key
 from tests.service import leftovers

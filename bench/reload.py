@@ -24,7 +24,8 @@ from statistics import median
 
 from bench import apps, picture, rounds, servers
 from bench.rounds import Result
-from bench.torture import Verdict, row
+from bench.torture import row
+from bench.verdict import Verdict
 from tests.service import leftovers
 
 MINE = (servers.PROCD, servers.PROCD_HUP)

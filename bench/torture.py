@@ -1,6 +1,6 @@
 """Torture: the heavy promises in their full counts, against the real daemon.
 
-    python -m bench.torture [--divide N] [reloads] [kills] [bursts] [stop]
+    python -m bench.torture [--divide N] [reloads] [kills] [bursts] [stop] [tiers] [power]
 
 Prints a table of promises, what was measured and whether it was kept; exit status 1 when one broke.
 --divide runs an N-th of each count.
@@ -19,20 +19,15 @@ from itertools import groupby
 from pathlib import Path
 from statistics import median, quantiles
 
+from bench import tiers
 from bench.load import Load, Plan, Tally
+from bench.verdict import Verdict
 from tests.service import leftovers
 from tests.service.daemon import Service, eventually, pause, serving
 
 OLD_ENOUGH = 5.5  # seconds alive after which a death restarts at once (backoff resets at 5)
 SEATS = 8  # of each role while processes are killed
 FULL = 2 * SEATS
-
-
-@dataclass(frozen=True)
-class Verdict:
-    promise: str
-    measured: str
-    is_kept: bool
 
 
 # -- 100 reloads under load --------------------------------------------------------------------
@@ -253,6 +248,8 @@ CASES: dict[str, Callable[[int], Iterator[Verdict]]] = {
     "kills": kills,
     "bursts": bursts,
     "stop": stop,
+    "tiers": tiers.tiers,
+    "power": tiers.power,
 }
 
 
