@@ -12,7 +12,7 @@ VENV := .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info
 endif
 BIN := $(VENV)/bin
 
-.PHONY: help run test test-short lint bench bench-reload bench-foreign endurance torture clean
+.PHONY: help run test test-short lint bench bench-reload bench-tasks bench-foreign endurance torture clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -50,6 +50,9 @@ bench: $(VENV)/.installed-dev  ## what the README claims, measured here
 
 bench-reload: $(VENV)/.installed-bench  ## a save served: procd beside its peers (13 minutes; fetches them)
 	@exec $(BIN)/python -m bench.reload --picture bench/reload.svg
+
+bench-tasks: $(VENV)/.installed-bench  ## tasks with a result: procd's tiers beside Celery, Huey, ... (6 minutes; needs redis-server)
+	@exec $(BIN)/python -m bench.tasktable
 
 bench-foreign: $(VENV)/.installed-dev  ## a million hostile messages; what the ingress takes from PHP (3 minutes)
 	@exec $(BIN)/python -m bench.foreign

@@ -1,4 +1,4 @@
-"""The bench of reloads runs, without the peers that it would have to install."""
+"""The benches run, without the peers that they would have to install; and a little torture."""
 
 from __future__ import annotations
 
@@ -71,3 +71,33 @@ def test_a_peer_that_does_not_start_is_a_row_with_its_last_words() -> None:
     result, _ = rounds.race("tiny", (kind,), 1)
 
     assert "Namespaces are one honking great idea" in result.error
+
+
+def test_the_three_tiers_are_measured_beside_the_bare_limit() -> None:
+    words = ("bench.tasktable", "--rounds", "1", "--seconds", "0.1", "--only", "procd")
+
+    done = ran(*words)
+
+    assert done.returncode in {0, 1}, done.stderr  # 1: too slow, as above
+    rows = [line.split("|") for line in done.stdout.splitlines() if line.startswith("| ")]
+    names = [cells[1].strip() for cells in rows]
+    assert names[1:] == ["procd, at_least_once", "procd, at_most_once", "procd, durable"]
+    assert all(float(cells[2].replace(",", "")) > 0 for cells in rows), done.stdout
+
+
+def test_no_task_is_lost_in_a_fiftieth_of_the_torture() -> None:
+    done = ran("bench.torture", "--divide", "50", "tiers", "power")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "13 of 13 promises kept" in done.stdout
+
+
+def ran(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
