@@ -95,13 +95,14 @@ class ProcessHost:
         self.loop.add_reader(self.inbox.fileno(), self.read_inbox)
         # Somebody may have set MISSED before there was an inbox to be woken by.
         self.loop.call_soon(self.read_inbox)
-        if not self.is_task_worker:  # a task may compute for as long as it likes
-            safeguards.end_if_stuck(self.loop, self.context.config.hang_timeout)
         self.context.adopt()
         if handler is not None:
             outcome = handler()
             if inspect.isawaitable(outcome):
                 await outcome
+        # Not before: boot_timeout bounds what came until here. A task may take as long as it likes.
+        if not self.is_task_worker:
+            safeguards.end_if_stuck(self.loop, self.context.config.hang_timeout)
         self.context.on_started()
 
     def listen_to_master(self, obey: Callable[[Packet], None]) -> None:

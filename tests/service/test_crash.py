@@ -132,16 +132,6 @@ def test_killed_template_is_no_loss(service: Service, role: str) -> None:
     assert service.ask("VERSION") == "2"
 
 
-def test_worker_whose_loop_stands_still_is_replaced(serve: Serve) -> None:
-    service = serve(hang_timeout=1)
-    with service.connect() as client:
-        victim = client.ask("os.getpid()")
-        client.post("spin()")
-        service.wait_for(lambda: replaced(service, victim), 6)
-        assert client.is_closed(2)
-    assert service.ask("VERSION") == "1"
-
-
 def test_recycling_by_max_request_fails_no_request(serve: Serve) -> None:
     service = serve(max_request=200)
     before = set(service.seats())
