@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 import click
 
@@ -56,8 +55,8 @@ def check(ctx: click.Context, overrides: tuple[str, ...]) -> None:
     problem = check_app(config)
     if problem is not None:
         raise ConfigError(problem)
-    if config.user is None and os.geteuid() == 0:
-        click.echo("procd: started as root, its workers run as root: set `user`", err=True)
+    if process.identity(config.user, config.group)[0] == 0:
+        click.echo("procd: started like this its workers run as root: set `user`", err=True)
     click.echo(f"{config.path}: good")
 
 

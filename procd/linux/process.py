@@ -95,6 +95,14 @@ def owner(pid: int) -> int | None:
         return None
 
 
+def identity(user: str | None, group: str | None) -> tuple[int, int]:
+    """Return the uid and gid that drop_privileges() gives a process; raises ProcdError."""
+    account = _account(user) if user is not None else None
+    uid = os.geteuid() if account is None else account.pw_uid
+    gid = _gid(group) if group is not None else account.pw_gid if account else os.getegid()
+    return uid, gid
+
+
 def drop_privileges(user: str | None, group: str | None) -> None:
     """Become *user* and *group* (names, or ids in digits) for good, with that user's groups.
 
@@ -105,13 +113,12 @@ def drop_privileges(user: str | None, group: str | None) -> None:
     """
     if user is None and group is None:
         return
-    account = _account(user) if user is not None else None
-    uid = os.geteuid() if account is None else account.pw_uid
-    gid = _gid(group) if group is not None else account.pw_gid if account else os.getegid()
+    uid, gid = identity(user, group)
     if os.getresuid() == (uid,) * 3 and os.getresgid() == (gid,) * 3:
         return
     try:
         # Groups first: without uid 0 they can no longer be changed.
+        account = _account(user) if user is not None else None
         if account is not None and account.pw_name:
             os.initgroups(account.pw_name, gid)
         else:

@@ -9,9 +9,7 @@ the rest.
 from __future__ import annotations
 
 import fcntl
-import grp
 import os
-import pwd
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -141,16 +139,14 @@ class Files:
 
 
 def owner_of(config: Config) -> tuple[int, int]:
-    """Return uid and gid that the processes will have."""
-    if config.user is None:
-        return os.geteuid(), os.getegid()
-    user = config.user
+    """Return uid and gid that the processes will have; raises StartFailed."""
     try:
-        account = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-    except KeyError:
-        raise StartFailed(f"user: this system knows no {user!r}: make the account") from None
-    gid = account.pw_gid
-    if config.group is not None:
-        group = config.group
-        gid = int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
-    return account.pw_uid, gid
+        return process.identity(config.user, config.group)
+    except ProcdError as error:
+        raise StartFailed(str(error)) from None
+
+
+def warn_of_root(config: Config) -> None:
+    """Say once in the log that the app runs as root, if it does."""
+    if owner_of(config)[0] == 0:
+        logs.warning("workers run as root", cure="set `user` in the config")
