@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from procd.config import source
+from procd.config import limits, source
 from procd.config.address import MAX_SOCKET_PATH
 from procd.config.check import check
 from procd.config.fault import Fault, Place, in_order, named, printable, quoted
@@ -205,6 +205,11 @@ def _contradictions(values: dict[str, object]) -> Iterator[tuple[str, str]]:
         limit = f"at most {MAX_RUN_DIR}, for a socket's whole path may have {MAX_SOCKET_PATH}"
         way = "set run_dir to a short absolute path, as /run/NAME"
         yield "run_dir", f"{quoted(str(run_dir))} has {length} bytes, {limit}; {way}"
+    here = os.sched_getaffinity(0)
+    if isinstance(values["cpu_affinity"], tuple):
+        for text in values["cpu_affinity"]:
+            if missing := set(limits.cpus(text)) - here:
+                yield "cpu_affinity", f"{quoted(text)}: this process may not use CPU {min(missing)}"
     seen: dict[object, str] = {}
     for name in ("run_dir", "state_dir", "master_pid_file", "worker_pid_file", "log_file"):
         other = seen.setdefault(values[name], name)

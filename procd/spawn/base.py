@@ -17,6 +17,7 @@ from procd.config.schema import Config
 from procd.ipc.channel import Channel, Packet
 from procd.linux import process
 from procd.spawn import child, manifest, sources, stacks
+from procd.spawn.allowance import Allowance
 from procd.spawn.child import Birth
 from procd.spawn.context import Origin
 from procd.spawn.forkserver import log, seconds_to, send_pairs, serve
@@ -29,7 +30,9 @@ POLL_SECONDS = 0.25  # between two looks where inotify does not work
 class Base:
     """run() is the life of a base process, forked by the master."""
 
-    def __init__(self, origin: Origin, channel: Channel) -> None:
+    def __init__(self, origin: Origin, channel: Channel, allowance: Allowance) -> None:
+        self._allowance = allowance
+        self._refused = ""  # of that
         self._origin = origin
         self._channel = channel
         self._preloaded = Preloaded()
@@ -44,6 +47,7 @@ class Base:
         """Import *modules* in the environment *env*, then serve; return the exit status."""
         logs.name_process("base")
         process.set_name("procd: base")
+        self._refused = self._allowance.take()
         process.drop_privileges(config.user, config.group)
         stacks.answer(self._origin.ipc_dir)
         process.die_with_parent()  # a change of uid has cleared it
@@ -83,7 +87,9 @@ class Base:
         """Fork what waits to become a template; the app is imported on the master's word."""
         for packet in packets:
             channel = Channel.of_fd(os.dup(packet.fds[0]))
-            life = Template(self._origin, self._shared, channel, self._preloaded.packages)
+            life = Template(
+                *(self._origin, self._shared, channel, self._preloaded.packages), self._refused
+            )
             birth = Birth(life.run, channel, (self._channel.fileno(), *packet.fds))
             try:
                 child.fork_for_master([birth], self._origin.master_pid)

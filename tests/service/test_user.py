@@ -1,4 +1,4 @@
-"""Started as root with `user`: everything but the master is that user and nothing more, and works."""
+"""Started as root with `user`: all but the master is that user and nothing more, and works."""
 
 from __future__ import annotations
 
