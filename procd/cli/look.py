@@ -38,6 +38,8 @@ def status(ctx: click.Context, *, as_json: bool) -> None:
     for entry in page["processes"]:
         rss, pss = process.memory(entry["pid"]) if entry["pid"] else (None, None)
         entry["rss_bytes"], entry["pss_bytes"] = rss, pss
+    for entry in page.get("leftovers", ()):
+        entry["command"] = process.command(entry["pid"])
     if as_json:
         click.echo(json.dumps(page))
     else:

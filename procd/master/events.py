@@ -129,6 +129,9 @@ class Events:
             logs.error("died", **fields)
         elif row.seat.role in SEATED:
             logs.info("gone", **fields)
+        if row.seat.role in (*SEATED, Role.TEMPLATE) and not service.stopping.is_asked:
+            title = [str(fields[name]) for name in ("role", "id") if name in fields]
+            service.strangers.look(" ".join([*title, "pid", str(row.pid)]))
         is_wanted = self._is_wanted(row.seat)
         if row.seat.role is Role.BASE:
             self._warmth.died(row, death.how)

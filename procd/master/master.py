@@ -42,6 +42,7 @@ from procd.master.processes import Processes
 from procd.master.publicqueue import PublicQueue
 from procd.master.recovery import Recovery
 from procd.master.service import Ready, Service
+from procd.master.strangers import Strangers
 from procd.master.tokenqueue import TokenQueue
 from procd.master.watching import Watching
 from procd.service import sdnotify
@@ -139,6 +140,7 @@ class Master:
         service = self._service
         events = Events(service)
         service.processes = Processes(service.origin, self._loop, events.heard, events.died)
+        service.strangers = Strangers(service.processes, lambda: (self._reader.pid,))
         recovery = service.recovery
         service.cancelling = Cancelling(
             *(recovery.arena, recovery.endings, service.scoreboard, service.processes.table)

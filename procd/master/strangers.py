@@ -1,4 +1,4 @@
-"""Ending what the app's processes left behind: it became ours (child subreaper)."""
+"""What the app's processes left behind: it became ours (child subreaper). Noted, and ended."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
+from procd import logs
 from procd.linux import process
+from procd.master.processes import Processes
 
 SECONDS = 2.0
 
@@ -24,3 +26,32 @@ def end(reap: Callable[[], object]) -> None:
             os.kill(pid, signal.SIGKILL)
         select.select([], [], [], 0.002)  # dying takes them a moment
         reap()
+
+
+class Strangers:
+    """The children of ours that are no process of procd, while the service runs.
+
+    *own* tells pids of other children that are ours.
+    """
+
+    def __init__(self, processes: Processes, own: Callable[[], Collection[int]]) -> None:
+        self._processes = processes
+        self._own = own
+        self._known: dict[int, str | None] = {}  # pid → who left it, as far as is known
+
+    def look(self, of: str | None = None) -> None:
+        """Note who has become our child; *of* has just died, and so has left it."""
+        rows = self._processes.rows()
+        children = set(process.own_children()).difference(row.pid for row in rows)
+        self._known = {pid: who for pid, who in self._known.items() if pid in children}
+        if not all(row.pid for row in rows):
+            return  # one of them may be a process that has not told its pid yet
+        for pid in children.difference(self._known, self._own()):
+            if process.is_alive(pid, None):
+                self._known[pid] = of
+                logs.warning("left behind", pid=pid, of=of)
+
+    def page(self) -> list[dict[str, object]]:
+        """Return what `status` says; their commands whoever shows it asks the kernel for."""
+        self.look()
+        return [{"pid": pid, "of": who} for pid, who in sorted(self._known.items())]
