@@ -109,6 +109,44 @@ def test_repeated_deaths_back_off_and_recover(service: Service) -> None:
     service.wait_for(lambda: len(service.seats()) == 4, 15)
 
 
+def test_backoff_is_shown_with_its_delay_and_a_reload_forgets_it(make: Serve) -> None:
+    service = make(watch_file=False)
+    broken = service.root / "broken"
+    service.edit(
+        '    counts["started"] += 1',
+        f"    if os.path.exists({str(broken)!r}) and server.worker_id == 0:\n        fail('broken')",
+    )
+    service.start()
+    broken.touch()
+    service.kill(service.seats()[0])
+
+    def waits() -> bool:
+        found = [p for p in service.status()["processes"] if p["state"] == "backoff"]
+        return [p["id"] for p in found] == [0] and found[0]["restarts"] >= 4
+
+    service.wait_for(waits, 15, "the fourth death")
+    # It forks now and then, so its line comes and goes.
+    text = service.wait_for(
+        lambda: [s for s in service.ok("status").stdout.splitlines() if "starts again in" in s], 15
+    )[0]
+    assert text.startswith("worker 0 has died ")
+    assert "by='exit status 1'" in service.log()
+    assert service.ask("VERSION") == "1"  # the other one serves
+    broken.unlink()
+    service.reload()
+    assert [p["state"] for p in service.status()["processes"] if "id" in p] == ["ready"] * 4
+    victim = service.seats()[0]
+    service.kill(victim)
+    states: list[str] = []
+
+    def is_back() -> bool:
+        states.extend(p["state"] for p in service.status()["processes"])
+        return replaced(service, victim)
+
+    service.wait_for(is_back, 10)
+    assert "backoff" not in states
+
+
 def test_new_generation_ends_a_backoff(service: Service) -> None:
     for _ in range(4):
         first = service.wait_for(service.seats, 10)[0]
