@@ -112,10 +112,8 @@ def test_repeated_deaths_back_off_and_recover(service: Service) -> None:
 def test_backoff_is_shown_with_its_delay_and_a_reload_forgets_it(make: Serve) -> None:
     service = make(watch_file=False)
     broken = service.root / "broken"
-    service.edit(
-        '    counts["started"] += 1',
-        f"    if os.path.exists({str(broken)!r}) and server.worker_id == 0:\n        fail('broken')",
-    )
+    check = f"if os.path.exists({str(broken)!r}) and server.worker_id == 0:"
+    service.edit('    counts["started"] += 1', f"    {check}\n        fail('broken')")
     service.start()
     broken.touch()
     service.kill(service.seats()[0])
