@@ -38,18 +38,28 @@ class Strangers:
         self._processes = processes
         self._own = own
         self._known: dict[int, str | None] = {}  # pid → who left it, as far as is known
+        self._dead: list[str] = []  # since the last look that could tell
 
     def look(self, of: str | None = None) -> None:
-        """Note who has become our child; *of* has just died, and so has left it."""
+        """Note who has become our child; *of* has just died, and may have left it."""
         rows = self._processes.rows()
         children = set(process.own_children()).difference(row.pid for row in rows)
         self._known = {pid: who for pid, who in self._known.items() if pid in children}
+        self._dead += [of] if of else []
         if not all(row.pid for row in rows):
             return  # one of them may be a process that has not told its pid yet
-        for pid in children.difference(self._known, self._own()):
-            if process.is_alive(pid, None):
-                self._known[pid] = of
-                logs.warning("left behind", pid=pid, of=of)
+        fresh = [
+            pid
+            for pid in sorted(children.difference(self._known, self._own()))
+            if process.is_alive(pid, None)
+        ]
+        if fresh and not all(process.is_alive(row.pid, None) for row in rows):
+            return  # who left it may be the one that is reaped next
+        who = " or ".join(self._dead) or None
+        self._dead = []
+        for pid in fresh:
+            self._known[pid] = who
+            logs.warning("left behind", pid=pid, of=who)
 
     def page(self) -> list[dict[str, object]]:
         """Return what `status` says; their commands whoever shows it asks the kernel for."""
