@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from procd.config import limits, source
-from procd.config.address import MAX_SOCKET_PATH
+from procd.config.address import MAX_RUN_DIR, MAX_SOCKET_PATH
 from procd.config.check import check
 from procd.config.fault import Fault, Place, in_order, named, printable, quoted
 from procd.config.schema import KEYS, Config, Plain
@@ -23,10 +23,6 @@ from procd.errors import ConfigError, UsageError
 
 MAX_FAULTS = 100
 SEARCHED = ("config/procd.yaml", "procd.yaml", "/etc/procd/procd.yaml")
-
-# What procd.ipc makes in run_dir: ipc/ROW.INCARNATION.sock, an address of unix(7).
-LONGEST_SOCKET = "/ipc/NNNN.NNNNNNNNNN.sock"
-MAX_RUN_DIR = MAX_SOCKET_PATH - len(LONGEST_SOCKET)
 
 Layer = dict[str, Node]
 

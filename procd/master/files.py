@@ -12,9 +12,11 @@ import fcntl
 import os
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from procd import logs
+from procd.config.address import MAX_RUN_DIR
 from procd.config.schema import Config
 from procd.errors import AlreadyRunning, ProcdError, StartFailed
 from procd.ipc import arenafile
@@ -136,6 +138,27 @@ class Files:
         if self._run_dir_fd >= 0:
             os.close(self._run_dir_fd)
             self._run_dir_fd = -1
+
+
+def settled(config: Config) -> Config:
+    """Return *config* with the links in its paths of files resolved, as they lead now.
+
+    A release that is switched behind a link does not take the files of a running service along.
+    """
+    run_dir = Path(os.path.realpath(config.run_dir))
+    if len(os.fsencode(run_dir)) > MAX_RUN_DIR:  # a socket in it could not be reached
+        run_dir = config.run_dir
+    return replace(
+        config,
+        run_dir=run_dir,
+        state_dir=Path(os.path.realpath(config.state_dir)),
+        master_pid_file=_in_real_folder(config.master_pid_file),
+        worker_pid_file=_in_real_folder(config.worker_pid_file),
+    )
+
+
+def _in_real_folder(path: Path | None) -> Path | None:
+    return None if path is None else Path(os.path.realpath(path.parent), path.name)
 
 
 def owner_of(config: Config) -> tuple[int, int]:

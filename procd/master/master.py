@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
+from pathlib import Path
 
 from procd import logs
 from procd.config.schema import Config
@@ -28,7 +29,7 @@ from procd.master.commands import Commands
 from procd.master.configreader import ConfigReader
 from procd.master.control import Control
 from procd.master.events import Events
-from procd.master.files import Files, owner_of, warn_of_root
+from procd.master.files import Files, owner_of, settled, warn_of_root
 from procd.master.gates import Gates
 from procd.master.generations import Generations
 from procd.master.ingresses import Ingresses
@@ -73,13 +74,13 @@ class Master:
         kernel.set_name("procd: master")
         kernel.become_subreaper()
         self._owner = owner_of(self._config) if os.geteuid() == 0 else None
-        files = Files(self._config)
+        files = Files(settled(self._config))
         files.take()
         stacks.answer(files.ipc_dir)
         listening = Listening(self._owner)
         try:
             listening.open(self._config.listen, self._config.backlog)
-            self._public = self._open_public()
+            self._public = self._open_public(files.config.state_dir)
             self._service = self._open(files, listening)
             self._build()
         except BaseException:
@@ -96,8 +97,8 @@ class Master:
 
     # Opening
 
-    def _open_public(self) -> PublicQueue | None:
-        note = publicqueue.note_in(self._config.state_dir)
+    def _open_public(self, state_dir: Path) -> PublicQueue | None:
+        note = publicqueue.note_in(state_dir)
         key = self._config.message_queue_key
         if key is None:
             publicqueue.forget(note, None)
