@@ -23,9 +23,7 @@ YEAR = 365 * 86400  # seconds
 
 # What a config may already say but this version cannot do: refused, for it must not silently do
 # nothing. A key leaves this table with the code that makes it true.
-NOT_YET = {
-    "max_memory": "recycling a process by its memory",
-}
+NOT_YET: dict[str, str] = {}
 LISTENERS_NOT_YET = ("udp", "tls", "http", "https")
 
 

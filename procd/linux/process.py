@@ -140,6 +140,16 @@ def own_rss() -> int:
         return int(statm.read(128).split()[1]) * _PAGE_BYTES
 
 
+def own_pss() -> int:
+    """Proportional bytes of this process; milliseconds for a gigabyte. Its RSS, if not told."""
+    try:
+        with open("/proc/self/smaps_rollup", "rb") as rollup:
+            line = next(line for line in rollup if line.startswith(b"Pss:"))
+        return int(line.split()[1]) * 1024
+    except (OSError, StopIteration):  # a kernel before 4.14
+        return own_rss()
+
+
 def memory(pid: int) -> tuple[int | None, int | None]:
     """Resident and proportional bytes of *pid*: (rss, pss), None for what cannot be known.
 

@@ -22,7 +22,7 @@ from procd.ipc.channel import Closed, Packet
 from procd.ipc.inbox import Addressed, Gone, Hint, Inbox, Message, Progress
 from procd.ipc.scoreboard import Cell, Role
 from procd.spawn.context import Context
-from procd.tasks import registry, safeguards
+from procd.tasks import memory, registry, safeguards
 from procd.tasks.dispatcher import RETRY_SECONDS, Dispatcher
 from procd.tasks.ref import TaskRef
 
@@ -76,6 +76,7 @@ class ProcessHost:
         self._running: set[asyncio.Task[object]] = set()
         self.busy = 0  # handlers under way that a drain waits for
         self.changed = asyncio.Event()  # a drain should look again
+        self.look_at_memory: Callable[[], None] | None = None  # after each request or task
         context.server.attach(self)
         registry.enter(self.dispatcher)
 
@@ -103,6 +104,7 @@ class ProcessHost:
         # Not before: boot_timeout bounds what came until here. A task may take as long as it likes.
         if not self.is_task_worker:
             safeguards.end_if_stuck(self.loop, self.context.config.hang_timeout)
+        self.look_at_memory = memory.watched(self.context, self._later)
         self.context.on_started()
 
     def listen_to_master(self, obey: Callable[[Packet], None]) -> None:

@@ -15,7 +15,8 @@ from tests.kernel.queues import free_key
 from tests.service.conftest import Serve
 from tests.service.daemon import Service
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may change users")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may change users")
+pytestmark = needs_root
 NOBODY = pwd.getpwnam("nobody")
 OTHER = next(group for group in grp.getgrall() if group.gr_gid not in (0, NOBODY.pw_gid))
 CAPABILITIES = ("CapPrm", "CapEff", "CapAmb")
