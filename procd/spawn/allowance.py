@@ -13,6 +13,15 @@ from dataclasses import dataclass, field
 from procd import logs
 from procd.config import limits
 from procd.config.schema import Config
+from procd.errors import ProcdError
+
+_refused: list[str] = []  # what this process was not allowed, or the one that it was forked from
+
+
+def check() -> None:
+    """Raise ProcdError if the kernel has refused what this process should have."""
+    if _refused:
+        raise ProcdError("\n".join(_refused))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +36,11 @@ class Allowance:
     def of(cls, config: Config) -> Allowance:
         return cls(config.nice, config.rlimits, config.umask)
 
-    def take(self) -> str:
-        """Make it this process's own; return what was refused, for a person, "" = nothing."""
+    def take(self) -> None:
+        """Make it this process's own, as far as the kernel lets it: check() tells."""
         os.umask(self.umask)
         refused = [self._limit(name, value) for name, value in self.rlimits.items()]
-        return "\n".join(filter(None, [self._renice(), *refused]))
+        _refused[:] = filter(None, [self._renice(), *refused])
 
     def _renice(self) -> str:
         try:

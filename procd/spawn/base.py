@@ -32,7 +32,6 @@ class Base:
 
     def __init__(self, origin: Origin, channel: Channel, allowance: Allowance) -> None:
         self._allowance = allowance
-        self._refused = ""  # of that
         self._origin = origin
         self._channel = channel
         self._preloaded = Preloaded()
@@ -47,7 +46,7 @@ class Base:
         """Import *modules* in the environment *env*, then serve; return the exit status."""
         logs.name_process("base")
         process.set_name("procd: base")
-        self._refused = self._allowance.take()
+        self._allowance.take()
         process.drop_privileges(config.user, config.group)
         stacks.answer(self._origin.ipc_dir)
         process.die_with_parent()  # a change of uid has cleared it
@@ -87,9 +86,7 @@ class Base:
         """Fork what waits to become a template; the app is imported on the master's word."""
         for packet in packets:
             channel = Channel.of_fd(os.dup(packet.fds[0]))
-            life = Template(
-                *(self._origin, self._shared, channel, self._preloaded.packages), self._refused
-            )
+            life = Template(self._origin, self._shared, channel, self._preloaded.packages)
             birth = Birth(life.run, channel, (self._channel.fileno(), *packet.fds))
             try:
                 child.fork_for_master([birth], self._origin.master_pid)

@@ -23,7 +23,6 @@ from procd.ipc.channel import Channel, Packet
 from procd.ipc.scoreboard import Role
 from procd.linux import process
 from procd.spawn import child, stacks
-from procd.spawn.allowance import pin
 from procd.spawn.appimport import AppImport, rehearse
 from procd.spawn.child import Adopt, Birth
 from procd.spawn.context import Context, Kind, Origin
@@ -42,15 +41,8 @@ class Template:
     """run() is the life of one template process."""
 
     def __init__(
-        self,
-        origin: Origin,
-        shared: Shared,
-        channel: Channel,
-        packages: frozenset[str],
-        refused: str,
+        self, origin: Origin, shared: Shared, channel: Channel, packages: frozenset[str]
     ) -> None:
-        """*refused* is what the kernel did not allow the base, and so no new generation."""
-        self._refused = refused
         self._origin = origin
         self._shared = shared
         self._channel = channel
@@ -78,9 +70,6 @@ class Template:
         self._config = Config.from_plain(packet.body["config"])  # type: ignore[arg-type] # the master's own
         self._generation = packet.number("generation")
         self._kind = Kind(packet.number("kind"))
-        if self._refused and self._kind is Kind.NEW:
-            self._channel.send("failed", {"error": self._refused})
-            raise SystemExit(1)
         self._app = AppImport(self._config, self._origin.code_dir, self._packages)
         logs.name_process(f"template-{self._generation}")
         process.set_name("procd: template")
@@ -161,8 +150,6 @@ class Template:
         context.shared.arena.become(context.row, context.incarnation)
         context.on_started = self._tell_modules
         context.adopt = adopt
-        if context.role is Role.WORKER:
-            pin(self._config, context.number)
         try:
             if self._kind is Kind.BARE:
                 adopt()

@@ -10,14 +10,17 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from math import inf
 
 from procd import logs
 from procd.linux import process
-from procd.spawn.context import Context
+
+Tell = Callable[[str, dict[str, object]], object]
 
 LOOK_SECONDS = 0.01  # between two looks, however many requests there are
 IDLE_SECONDS = 1.0  # between two where there are none: the app may do things by itself
 SHARED_SECONDS = 30.0  # so long what is shared is taken for what it was
+AGAIN_SECONDS = 30.0  # who does not serve yet is not heard
 LEAD_SECONDS = 1.0  # a successor should be ready by then
 MARGINS = 0.1, 0.5  # of the room there is: kept at least, and at most
 
@@ -29,25 +32,24 @@ def margin(room: int, rate: float) -> int:
 
 
 def watched(
-    context: Context, call_later: Callable[[float, Callable[[], None]], object]
-) -> Callable[[], None] | None:
-    """Have this process ask to be replaced in time; return what to call often, None = no limit."""
-    most_bytes, tell = context.config.max_memory, context.channel.send
-    if most_bytes is None:
-        return None
-    return MemoryLimit(most_bytes, lambda: tell("retire", {"why": "max_memory"}), call_later).look
+    most_bytes: int | None,
+    tell: Tell,
+    call_later: Callable[[float, Callable[[], None]], object],
+) -> Callable[[], None]:
+    """Have the master told once, when this process should go; return what to call often."""
+    return (lambda: None) if most_bytes is None else MemoryLimit(most_bytes, tell, call_later).look
 
 
 class MemoryLimit:
-    """*ask* is called once, when the process should go; *call_later* is the loop's."""
+    """*tell* is how the master is told to replace this process; *call_later* is the loop's."""
 
     def __init__(
         self,
         most_bytes: int,
-        ask: Callable[[], object],
+        tell: Tell,
         call_later: Callable[[float, Callable[[], None]], object],
     ) -> None:
-        self._ask = ask
+        self._tell = tell
         self._call_later = call_later
         self._rss, pss = process.own_rss(), process.own_pss()
         self._shared = self._rss - pss
@@ -56,8 +58,8 @@ class MemoryLimit:
         self._room = most_bytes - pss
         # Processes that began together should not end together.
         self._limit = most_bytes - int(random.random() * 0.05 * self._room)  # noqa: S311
-        self._is_over = self._room <= 0
-        if self._is_over:
+        self._asked = -inf
+        if self._room <= 0:
             logs.warning(
                 *("max_memory is less than a process begins with: none is replaced for it",),
                 pss=pss,
@@ -68,14 +70,13 @@ class MemoryLimit:
 
     def _tick(self) -> None:
         self.look()
-        if not self._is_over:
-            self._call_later(IDLE_SECONDS, self._tick)
+        self._call_later(IDLE_SECONDS, self._tick)
 
     def look(self) -> None:
         """Ask if it is time to; as often as one likes, it costs little."""
         now = time.monotonic()
         since = now - self._seen
-        if self._is_over or since < LOOK_SECONDS:
+        if self._room <= 0 or since < LOOK_SECONDS or now - self._asked < AGAIN_SECONDS:
             return
         rss = process.own_rss()
         weight = min(1.0, since / LEAD_SECONDS)
@@ -87,5 +88,5 @@ class MemoryLimit:
         pss = process.own_pss()
         self._shared, self._seen_shared = rss - pss, now
         if pss >= asks_at:
-            self._is_over = True
-            self._ask()
+            self._asked = now
+            self._tell("retire", {"why": "max_memory"})

@@ -9,19 +9,22 @@ import signal
 from contextlib import suppress
 
 from procd.ipc.channel import Channel
+from procd.ipc.scoreboard import Role
 from procd.linux.timers import Deadline
 from procd.spawn.context import Context
 
 KILL_SECONDS = 1.0  # for the stack to be written
 
 
-def end_if_stuck(loop: asyncio.AbstractEventLoop, seconds: float | None) -> None:
-    """Have the kernel end this process should its loop stand still so long (None = never).
+def end_if_stuck(loop: asyncio.AbstractEventLoop, context: Context) -> None:
+    """Have the kernel end this worker should its loop stand still for hang_timeout.
 
-    Its Python stack stands in the log then (faulthandler). The log's reader may not read, or the
-    app have a handler of its own that never runs: SIGKILL comes in any case.
+    Not a task worker, for a task may take as long as it likes. The Python stack stands in the log
+    then (faulthandler). The log's reader may not read, or the app have a handler of its own that
+    never runs: SIGKILL comes in any case.
     """
-    if seconds is None:
+    seconds = context.config.hang_timeout
+    if seconds is None or context.role is Role.TASK:
         return
     faulthandler.enable()
     deadlines = Deadline(seconds, signal.SIGABRT), Deadline(seconds + KILL_SECONDS, signal.SIGKILL)
