@@ -141,7 +141,7 @@ def _stop(
 def restart(ctx: click.Context, overrides: tuple[str, ...]) -> None:
     """Stop and start; a config or app that is bad leaves the old service running."""
     config = load(config_path(ctx), overrides)
-    problem = check_app(config)
+    problem = check_app(config, is_about_to_start=True)
     if problem is not None:
         raise ConfigError(f"{problem}\nnothing was stopped")
     service = _running(config.path)

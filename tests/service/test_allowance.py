@@ -110,6 +110,18 @@ def test_what_is_not_permitted_refuses_an_edit_and_the_old_serve_on(make: Serve)
     assert nice_of(service, "worker") == {2}
 
 
+@needs_root
+def test_restart_into_what_is_not_permitted_leaves_the_old_service(make: Serve) -> None:
+    service = make()
+    assert powerless(service, "start").returncode == 0
+    before = service.master
+    service.configure(nice=-5)
+    done = powerless(service, "restart")
+    assert (done.returncode, service.master) == (2, before)
+    assert "nice: uid 0 may not" in done.stderr
+    assert "nothing was stopped" in done.stderr
+
+
 def test_memory_that_a_limit_refuses_is_an_error_of_the_handler(serve: Serve) -> None:
     service = serve(rlimits={"as": "1G"})
     victim = service.ask("os.getpid()")
