@@ -144,13 +144,12 @@ def _of_descriptors(facts: Facts) -> Iterator[Finding]:
     if facts.config is None:
         return
     have, need = facts.descriptors_max, facts.config.max_conn + RESERVE
-    limit = facts.config.rlimits.get("nofile")
-    if limit is not None and limit < need:
-        what = f"max_conn is {facts.config.max_conn:,}, and rlimits allow {limit:,} files"
-        yield Finding("hurts", "descriptors", what, f"nofile: {need}, or a lower max_conn")
-    elif have < need:
+    cure = f"LimitNOFILE={need} in the unit (ulimit -Hn {need}), or a lower max_conn"
+    if "nofile" in facts.config.rlimits:
+        limit = facts.config.rlimits["nofile"]
+        have, cure = need if limit is None else limit, f"rlimits: {{nofile: {need}}}"
+    if have < need:
         what = f"max_conn is {facts.config.max_conn:,}, and a process may open {have:,} files"
-        cure = f"LimitNOFILE={need} in the unit (ulimit -Hn {need}), or a lower max_conn"
         yield Finding("hurts", "descriptors", what, cure)
     else:
         yield Finding("ok", "descriptors", f"{have:,} for max_conn {facts.config.max_conn:,}")
