@@ -12,10 +12,15 @@ from procd.ipc.channel import Channel, Closed
 from procd.spawn import child
 
 
-def check_app(config: Config) -> str | None:
-    """Return what is wrong with the app, `FILE:LINE:COL: ...` first; None if it imports."""
+def check_app(config: Config, *, is_about_to_start: bool = False) -> str | None:
+    """Return what is wrong with the app, `FILE:LINE:COL: ...` first; None if it imports.
+
+    With *is_about_to_start* also what the kernel does not allow this user: nice, rlimits.
+    """
     ours, theirs = Channel.pair()
-    pid = child.fork(lambda: _import(config, theirs), {theirs.fileno()})
+    pid = child.fork(
+        lambda: _import(config, theirs, takes_all=is_about_to_start), {theirs.fileno()}
+    )
     theirs.close()
     text: str | None = None
     if not select.select([ours.fileno()], [], [], config.boot_timeout)[0]:
@@ -44,13 +49,17 @@ def _verdict(channel: Channel) -> str | None:
     return str(packet.body.get("error"))
 
 
-def _import(config: Config, channel: Channel) -> int:
+def _import(config: Config, channel: Channel, *, takes_all: bool) -> int:
+    from procd.spawn import allowance
     from procd.spawn.appimport import checked
     from procd.spawn.explain import explain
     from procd.spawn.loader import Loader
 
     os.environ.update(config.env)
     try:
+        if takes_all:
+            allowance.Allowance.of(config).take()
+            allowance.check()
         os.chdir(config.chdir)
         loader = Loader(config.chdir, None, lambda path, digest: None)
         loader.install()

@@ -7,6 +7,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "start": (
         "procd start",
         "procd -c /srv/shop/config/procd.yaml start --foreground",
+        "procd start --foreground --single",
         "procd start -s worker_num=8 -s 'listen=[\"tcp://0.0.0.0:80\"]'",
     ),
     "stop": ("procd stop", "procd stop --timeout 5", "procd stop --discard"),

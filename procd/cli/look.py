@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 import click
 
@@ -39,6 +38,8 @@ def status(ctx: click.Context, *, as_json: bool) -> None:
     for entry in page["processes"]:
         rss, pss = process.memory(entry["pid"]) if entry["pid"] else (None, None)
         entry["rss_bytes"], entry["pss_bytes"] = rss, pss
+    for entry in page.get("leftovers", ()):
+        entry["command"] = process.command(entry["pid"])
     if as_json:
         click.echo(json.dumps(page))
     else:
@@ -56,8 +57,8 @@ def check(ctx: click.Context, overrides: tuple[str, ...]) -> None:
     problem = check_app(config)
     if problem is not None:
         raise ConfigError(problem)
-    if config.user is None and os.geteuid() == 0:
-        click.echo("procd: started as root, its workers run as root: set `user`", err=True)
+    if process.identity(config.user, config.group)[0] == 0:
+        click.echo("procd: started like this its workers run as root: set `user`", err=True)
     click.echo(f"{config.path}: good")
 
 

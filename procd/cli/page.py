@@ -48,6 +48,10 @@ def _wrong(page: Page) -> Iterator[Text]:
         again = f" again in {process['retry_in']:.1f} s" if "retry_in" in process else ""
         text = f"{_title(process)} has died {process['restarts']} times, starts{again}: see the log"
         yield Text(text, "bold red")
+    for stranger in page.get("leftovers", ()):
+        of = f" by {stranger['of']}" if stranger["of"] else ""
+        text = f"left behind{of}: pid {stranger['pid']}  {stranger['command']}"
+        yield Text(text[:_WIDTH], "yellow")
     if page["ingress"] and page["ingress"]["error"]:
         yield Text(f"public queue: {page['ingress']['error']}", "bold red")
     if config["needs_restart"]:

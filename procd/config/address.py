@@ -15,6 +15,8 @@ from procd.config.schema import LISTENERS_NOT_YET, Listen
 ALLOWED = "tcp://host:port, unix:///path?mode=0660, systemd://NAME"
 MAX_PORT = 65535
 MAX_SOCKET_PATH = 107  # bytes: sun_path of unix(7) is 108 with its closing NUL
+# What procd.ipc makes in run_dir: ipc/ROW.INCARNATION.sock, an address of unix(7).
+MAX_RUN_DIR = MAX_SOCKET_PATH - len("/ipc/NNNN.NNNNNNNNNN.sock")
 
 _TCP = re.compile(r"(\[[^\[\]]*\]|[^\s\[\]:/?#@]+):([0-9]{1,5})")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")

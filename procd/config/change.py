@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from procd.config import limits
 from procd.config.schema import Config, Listen
 
 # Only the master looks at these, or the ingress, which is replaced: an edit of nothing else is in
@@ -25,6 +26,7 @@ GENERATION = (
     "task_max_rss",
     *("max_memory", "max_conn", "send_buffer_bytes"),
     *("task_max_bytes", "task_timeout"),
+    *("nice", "cpu_affinity", "rlimits", "umask"),
 )
 # What the running master has built on: a new value waits for a restart.
 RESTART = (
@@ -160,6 +162,8 @@ def _word(name: str, value: object) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return f"[{', '.join(map(str, value))}]"
-    if isinstance(value, int) and name.endswith("_mode"):
+    if isinstance(value, dict):
+        return limits.words(value)
+    if isinstance(value, int) and name.endswith(("_mode", "umask")):
         return f"{value:04o}"
     return f"{value:g}" if isinstance(value, float) else str(value) if value != "" else "''"

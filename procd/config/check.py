@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from procd.config import address, scalar
+from procd.config import address, limits, scalar
 from procd.config.fault import Fault, Place, Wrong, named, quoted
 from procd.config.scalar import shown
 from procd.config.schema import KEYS, NOT_YET, Key, Kind, Listen
@@ -56,15 +56,9 @@ def check(name: str, node: Node, base: str, faults: list[Fault]) -> object:
 
 
 def _value(case: Case, node: Node) -> object:
-    match case.key.kind:
-        case Kind.LISTEN:
-            return _listeners(case, node)
-        case Kind.ENV:
-            return _environment(case, node)
-        case Kind.GLOBS:
-            return tuple(glob for _, _, glob in _each(case, node, _text))
-        case Kind.MODULES:
-            return _modules(case, node)
+    shape = _SHAPES.get(case.key.kind)
+    if shape is not None:
+        return shape(case, node)
     if not isinstance(node, Scalar):
         raise Wrong(f"{shown(node)} is not one value")
     return scalar.value(case.key, node, case.base)
@@ -90,6 +84,10 @@ def _nonempty(item: Node) -> Scalar:
     if isinstance(item, Scalar) and isinstance(item.data, str) and item.data:
         return item
     raise Wrong(f"{shown(item)} is no text")
+
+
+def _globs(case: Case, node: Node) -> tuple[str, ...]:
+    return tuple(glob for _, _, glob in _each(case, node, _text))
 
 
 def _listeners(case: Case, node: Node) -> tuple[Listen, ...]:
@@ -143,3 +141,54 @@ def _environment(case: Case, node: Node) -> dict[str, str]:
         elif not isinstance(item, Broken):
             case.wrong(item.place, path, Wrong(f"{shown(item)} is no text"))
     return environment
+
+
+def _rlimits(case: Case, node: Node) -> dict[str, int | None]:
+    if not isinstance(node, Pairs):
+        raise Wrong(f"{shown(node)} is no mapping")
+    found: dict[str, int | None] = {}
+    for name, item in node.pairs:
+        path = f"{case.name}.{named(name.text)}"
+        if name.text not in limits.RESOURCES:
+            case.wrong(name.place, path, Wrong(f"{quoted(name.text)} is no limit"))
+        elif isinstance(item, Scalar):
+            try:
+                found[name.text] = scalar.limit(item)
+            except Wrong as wrong:
+                case.wrong(item.place, path, wrong)
+        elif not isinstance(item, Broken):
+            case.wrong(item.place, path, Wrong(f"{shown(item)} is no size"))
+    return found
+
+
+def _cpus(case: Case, node: Node) -> str | tuple[str, ...] | None:
+    if isinstance(node, Scalar) and (node.data is None or node.text in case.key.words):
+        return None if node.data is None else node.text
+    if isinstance(node, Pairs) or (isinstance(node, Items) and not node.items):
+        raise Wrong(f"{shown(node)} without a set of CPUs")
+    found = []
+    for index, item in enumerate(node.items if isinstance(node, Items) else [node]):
+        if isinstance(item, Broken):
+            continue
+        try:
+            found.append(_cpu_set(item))
+        except Wrong as wrong:
+            case.wrong(item.place, f"{case.name}[{index}]", wrong)
+    return tuple(found)
+
+
+def _cpu_set(item: Node) -> str:
+    if not isinstance(item, Scalar) or isinstance(item.data, bool | float | None):
+        raise Wrong(f"{shown(item)} is no set of CPUs")
+    limits.cpus(item.text)
+    return item.text
+
+
+_SHAPES: dict[Kind, Callable[[Case, Node], object]] = {
+    Kind.LISTEN: _listeners,
+    Kind.ENV: _environment,
+    Kind.GLOBS: _globs,
+    Kind.MODULES: _modules,
+    Kind.RLIMITS: _rlimits,
+    Kind.CPUS: _cpus,
+}

@@ -13,8 +13,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from procd.config import source
-from procd.config.address import MAX_SOCKET_PATH
+from procd.config import limits, source
+from procd.config.address import MAX_RUN_DIR, MAX_SOCKET_PATH
 from procd.config.check import check
 from procd.config.fault import Fault, Place, in_order, named, printable, quoted
 from procd.config.schema import KEYS, Config, Plain
@@ -23,10 +23,6 @@ from procd.errors import ConfigError, UsageError
 
 MAX_FAULTS = 100
 SEARCHED = ("config/procd.yaml", "procd.yaml", "/etc/procd/procd.yaml")
-
-# What procd.ipc makes in run_dir: ipc/ROW.INCARNATION.sock, an address of unix(7).
-LONGEST_SOCKET = "/ipc/NNNN.NNNNNNNNNN.sock"
-MAX_RUN_DIR = MAX_SOCKET_PATH - len(LONGEST_SOCKET)
 
 Layer = dict[str, Node]
 
@@ -205,6 +201,11 @@ def _contradictions(values: dict[str, object]) -> Iterator[tuple[str, str]]:
         limit = f"at most {MAX_RUN_DIR}, for a socket's whole path may have {MAX_SOCKET_PATH}"
         way = "set run_dir to a short absolute path, as /run/NAME"
         yield "run_dir", f"{quoted(str(run_dir))} has {length} bytes, {limit}; {way}"
+    here = os.sched_getaffinity(0)
+    if isinstance(values["cpu_affinity"], tuple):
+        for text in values["cpu_affinity"]:
+            if missing := set(limits.cpus(text)) - here:
+                yield "cpu_affinity", f"{quoted(text)}: this process may not use CPU {min(missing)}"
     seen: dict[object, str] = {}
     for name in ("run_dir", "state_dir", "master_pid_file", "worker_pid_file", "log_file"):
         other = seen.setdefault(values[name], name)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from procd.config import address
+from procd.config import address, limits
 from procd.config.fault import Wrong, quoted
 from procd.config.schema import YEAR, G, K, Key, Kind, M
 from procd.config.source import Items, Node, Pairs, Scalar
@@ -35,6 +35,11 @@ _IN_WORDS = {
     Kind.FLAG: "true, false",
     Kind.USER: "the name or number of a user",
     Kind.GROUP: "the name or number of a group",
+    Kind.RLIMITS: (
+        f"a mapping as {{nofile: 65536, as: 2G, core: {limits.UNLIMITED}}}, with the names "
+        + " ".join(limits.RESOURCES)
+    ),
+    Kind.CPUS: "a list of sets of CPUs as [0, 1] or [0-3]",
 }
 
 
@@ -132,6 +137,13 @@ def _bytes(key: Key, node: Scalar, _base: str) -> int:
     return _in_range(key, node, int(found[1]) * _SUFFIXES[found[2]])
 
 
+def limit(node: Scalar) -> int | None:
+    """Return a limit of setrlimit(2), None = unlimited; raises Wrong."""
+    if node.text == limits.UNLIMITED:
+        return None
+    return _bytes(_LIMIT, node, "")
+
+
 def _in_range(key: Key, node: Scalar, number: int) -> int:
     if not key.low <= number <= key.high:
         raise Wrong(f"{shown(node)} is out of range")
@@ -187,6 +199,8 @@ def _account(node: Scalar, what: str, find: Callable[[str], object]) -> str:
         raise Wrong(f"this system knows no {what} {shown(node)}") from None
     return node.text
 
+
+_LIMIT = Key(Kind.BYTES, None, 0, 2**62)
 
 _KINDS: dict[Kind, Callable[[Key, Scalar, str], object]] = {
     Kind.APP: _app,

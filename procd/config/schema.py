@@ -23,9 +23,7 @@ YEAR = 365 * 86400  # seconds
 
 # What a config may already say but this version cannot do: refused, for it must not silently do
 # nothing. A key leaves this table with the code that makes it true.
-NOT_YET = {
-    "max_memory": "recycling a process by its memory",
-}
+NOT_YET: dict[str, str] = {}
 LISTENERS_NOT_YET = ("udp", "tls", "http", "https")
 
 
@@ -36,6 +34,8 @@ class Kind(Enum):
     PATH = auto()
     LISTEN = auto()  # a list of addresses
     ENV = auto()  # a mapping of names to texts
+    RLIMITS = auto()  # a mapping of the names of limits to sizes
+    CPUS = auto()  # a list of sets of CPUs
     GLOBS = auto()  # a list of patterns
     MODULES = auto()  # a list of module names
     COUNT = auto()
@@ -109,6 +109,14 @@ class Config:
     max_memory: int | None = field(metadata=_key(Kind.BYTES, None, span=(M, 1024 * G), null=True))
     user: str | None = field(metadata=_key(Kind.USER, None, null=True))
     group: str | None = field(metadata=_key(Kind.GROUP, None, null=True))
+
+    nice: int | None = field(metadata=_key(Kind.COUNT, None, span=(-20, 19), null=True))
+    # Each a set of CPUs, as 0-3; the first worker has the first.
+    cpu_affinity: str | tuple[str, ...] | None = field(
+        metadata=_key(Kind.CPUS, None, "auto", null=True)
+    )
+    rlimits: dict[str, int | None] = field(metadata=_key(Kind.RLIMITS, {}))  # None = unlimited
+    umask: int = field(metadata=_key(Kind.MODE, "0027"))
 
     backlog: int = field(metadata=_key(Kind.COUNT, 2048, span=(1, 65535)))
     max_conn: int = field(metadata=_key(Kind.COUNT, 10_000, span=(1, 1_000_000)))

@@ -144,9 +144,12 @@ def _of_descriptors(facts: Facts) -> Iterator[Finding]:
     if facts.config is None:
         return
     have, need = facts.descriptors_max, facts.config.max_conn + RESERVE
+    cure = f"LimitNOFILE={need} in the unit (ulimit -Hn {need}), or a lower max_conn"
+    if "nofile" in facts.config.rlimits:
+        limit = facts.config.rlimits["nofile"]
+        have, cure = need if limit is None else limit, f"rlimits: {{nofile: {need}}}"
     if have < need:
         what = f"max_conn is {facts.config.max_conn:,}, and a process may open {have:,} files"
-        cure = f"LimitNOFILE={need} in the unit (ulimit -Hn {need}), or a lower max_conn"
         yield Finding("hurts", "descriptors", what, cure)
     else:
         yield Finding("ok", "descriptors", f"{have:,} for max_conn {facts.config.max_conn:,}")

@@ -95,6 +95,14 @@ def owner(pid: int) -> int | None:
         return None
 
 
+def identity(user: str | None, group: str | None) -> tuple[int, int]:
+    """Return the uid and gid that drop_privileges() gives a process; raises ProcdError."""
+    account = _account(user) if user is not None else None
+    uid = os.geteuid() if account is None else account.pw_uid
+    gid = _gid(group) if group is not None else account.pw_gid if account else os.getegid()
+    return uid, gid
+
+
 def drop_privileges(user: str | None, group: str | None) -> None:
     """Become *user* and *group* (names, or ids in digits) for good, with that user's groups.
 
@@ -105,13 +113,12 @@ def drop_privileges(user: str | None, group: str | None) -> None:
     """
     if user is None and group is None:
         return
-    account = _account(user) if user is not None else None
-    uid = os.geteuid() if account is None else account.pw_uid
-    gid = _gid(group) if group is not None else account.pw_gid if account else os.getegid()
+    uid, gid = identity(user, group)
     if os.getresuid() == (uid,) * 3 and os.getresgid() == (gid,) * 3:
         return
     try:
         # Groups first: without uid 0 they can no longer be changed.
+        account = _account(user) if user is not None else None
         if account is not None and account.pw_name:
             os.initgroups(account.pw_name, gid)
         else:
@@ -131,6 +138,16 @@ def own_rss() -> int:
     """Resident bytes of this process."""
     with open("/proc/self/statm", "rb", buffering=0) as statm:
         return int(statm.read(128).split()[1]) * _PAGE_BYTES
+
+
+def own_pss() -> int:
+    """Proportional bytes of this process; milliseconds for a gigabyte. Its RSS, if not told."""
+    try:
+        with open("/proc/self/smaps_rollup", "rb") as rollup:
+            line = next(line for line in rollup if line.startswith(b"Pss:"))
+        return int(line.split()[1]) * 1024
+    except (OSError, StopIteration):  # a kernel before 4.14
+        return own_rss()
 
 
 def memory(pid: int) -> tuple[int | None, int | None]:
@@ -190,6 +207,27 @@ def children(pid: int) -> list[int]:
             if fields is not None and int(fields[1]) == pid:
                 found.append(int(name))
     return found
+
+
+def own_children() -> list[int]:
+    """Return the pids of this process's children, as children() does, without a look at all pids.
+
+    One may be missed while others end: proc(5), /proc/pid/task/tid/children.
+    """
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as pids:
+            return [int(pid) for pid in pids.read().split()]
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+        return children(os.getpid())
+
+
+def command(pid: int) -> str:
+    """Return the command line of *pid*, "" if it is gone. Waits for who holds its memory map."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as cmdline:
+            return cmdline.read(4096).replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def close_fds_except(keep: Collection[int]) -> None:

@@ -99,7 +99,7 @@ class Actions:
             # Here and not at the top: the master has no use for what the base imports.
             from procd.spawn.base import Base
 
-            return Base(origin, channel).run(config, recipe.modules, recipe.env)
+            return Base(origin, channel, recipe.allowance).run(config, recipe.modules, recipe.env)
 
         return service.processes.fork_own(body, row, channel)
 

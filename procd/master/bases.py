@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from procd.config.schema import Config
+from procd.spawn.allowance import Allowance
 
 Modules = Mapping[str, str | None]  # name → the file it must come from, None = any
 
@@ -22,13 +23,11 @@ SETTLED_SECONDS = 5.0  # a base that is older has not died of what it imports
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a base imports before it forks, and in which environment."""
+    """What a base imports before it forks, in which environment, and what it is allowed."""
 
     modules: Modules = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
-
-
-COLD = Recipe()
+    allowance: Allowance = field(default_factory=Allowance)
 
 
 class Bases:
@@ -46,7 +45,7 @@ class Bases:
         self._deaths: Counter[str] = Counter()  # of bases, by that package; "": at none
         self._failed: Recipe | None = None  # given up: bases died of it, of no package in it
         # What a person names is there from the start on: he has asked for it.
-        self._recipes = {0: self._wanted() if isinstance(config.preload, tuple) else COLD}
+        self._recipes = {0: self._wanted() if isinstance(config.preload, tuple) else self._cold()}
 
     @property
     def is_warm(self) -> bool:
@@ -58,7 +57,7 @@ class Bases:
         return len(self._recipes[self.number].modules)
 
     def recipe(self, number: int) -> Recipe:
-        return self._recipes.get(number, COLD)
+        return self._recipes.get(number) or self._cold()
 
     def learn(self, modules: Mapping[str, str]) -> None:
         """A process that serves has imported these."""
@@ -72,11 +71,15 @@ class Bases:
             self.next_number = self._new(wanted)
 
     def begin(self, config: Config) -> None:
-        """An attempt begins: what was imported in another environment does not serve it."""
+        """An attempt begins: a base of another environment or allowance does not serve it."""
         self._config = config
         numbers = (self.number, self.next_number)
         recipes = [self.recipe(number) for number in numbers if number is not None]
-        if any(recipe.modules and recipe.env != config.env for recipe in recipes):
+        cold = self._cold()
+        if any(
+            recipe.allowance != cold.allowance or (recipe.modules and recipe.env != config.env)
+            for recipe in recipes
+        ):
             self.go_cold()
 
     def disk_changed(self) -> None:
@@ -88,7 +91,7 @@ class Bases:
 
     def go_cold(self) -> None:
         """Do with a cold base from now on, until settle() has a warm one made."""
-        self.number, self.next_number = self._new(COLD), None
+        self.number, self.next_number = self._new(self._cold()), None
 
     def imports(self, number: int, package: str) -> None:
         """A base is about to import *package*."""
@@ -138,17 +141,21 @@ class Bases:
             self.next_number = None
             self.settle(self._config)
         else:
-            self._recipes[number] = COLD
+            self._recipes[number] = self._cold()
         return blamed
 
     def _wanted(self) -> Recipe:
         preload = self._config.preload
+        cold = self._cold()
         if preload == "off":
-            return COLD
+            return cold
         named = isinstance(preload, tuple)
         modules = dict.fromkeys(preload) if named else self._seen
         fit = {n: f for n, f in modules.items() if n.partition(".")[0] not in self.left_out}
-        return Recipe(fit, self._config.env) if fit else COLD
+        return Recipe(fit, self._config.env, cold.allowance) if fit else cold
+
+    def _cold(self) -> Recipe:
+        return Recipe(allowance=Allowance.of(self._config))
 
     def _new(self, recipe: Recipe) -> int:
         self._last += 1

@@ -99,6 +99,7 @@ class Commands:
         )
         page["control"] = {"refused": service.count_refused()}
         page["ingress"] = service.ingresses.page()
+        page["leftovers"] = service.strangers.page()
         reply({"ok": True, "status": page})
 
     def _reload_asked(self, request: Json, reply: Reply) -> None:

@@ -34,6 +34,7 @@ class ConfigReader:
         self._overrides = tuple(overrides)
         self._loop = loop
         self._channel: Channel | None = None
+        self.pid = 0  # of the last reader
         self._pidfd = -1
         self._done: Callable[[Config | str], None] | None = None
         self.deadline: float | None = None
@@ -50,7 +51,7 @@ class ConfigReader:
         self._reads, self._good = _stamp(self._path), None
         ours, theirs = Channel.pair()
         try:
-            pid = child.fork(lambda: self._body(theirs), {theirs.fileno()})
+            self.pid = child.fork(lambda: self._body(theirs), {theirs.fileno()})
         except OSError as error:
             ours.close()
             done(f"{self._path}: cannot fork to read it: {error.strerror}")
@@ -59,7 +60,7 @@ class ConfigReader:
             theirs.close()
         self._channel, self._done, self.deadline = ours, done, now + SECONDS
         with suppress(ProcessLookupError):
-            self._pidfd = os.pidfd_open(pid)
+            self._pidfd = os.pidfd_open(self.pid)
         self._loop.read(ours, self._hear)
 
     def _body(self, channel: Channel) -> int:

@@ -129,6 +129,10 @@ class Events:
             logs.error("died", **fields)
         elif row.seat.role in SEATED:
             logs.info("gone", **fields)
+        if not service.stopping.is_asked:
+            is_app = row.seat.role in SEATED
+            title = f"{fields['role']} {fields['id']} pid {row.pid}" if is_app else None
+            service.strangers.look(title)
         is_wanted = self._is_wanted(row.seat)
         if row.seat.role is Role.BASE:
             self._warmth.died(row, death.how)

@@ -9,14 +9,14 @@ the rest.
 from __future__ import annotations
 
 import fcntl
-import grp
 import os
-import pwd
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from procd import logs
+from procd.config.address import MAX_RUN_DIR
 from procd.config.schema import Config
 from procd.errors import AlreadyRunning, ProcdError, StartFailed
 from procd.ipc import arenafile
@@ -140,17 +140,36 @@ class Files:
             self._run_dir_fd = -1
 
 
+def settled(config: Config) -> Config:
+    """Return *config* with the links in its paths of files resolved, as they lead now.
+
+    A release that is switched behind a link does not take the files of a running service along.
+    """
+    run_dir = Path(os.path.realpath(config.run_dir))
+    if len(os.fsencode(run_dir)) > MAX_RUN_DIR:  # a socket in it could not be reached
+        run_dir = config.run_dir
+    return replace(
+        config,
+        run_dir=run_dir,
+        state_dir=Path(os.path.realpath(config.state_dir)),
+        master_pid_file=_in_real_folder(config.master_pid_file),
+        worker_pid_file=_in_real_folder(config.worker_pid_file),
+    )
+
+
+def _in_real_folder(path: Path | None) -> Path | None:
+    return None if path is None else Path(os.path.realpath(path.parent), path.name)
+
+
 def owner_of(config: Config) -> tuple[int, int]:
-    """Return uid and gid that the processes will have."""
-    if config.user is None:
-        return os.geteuid(), os.getegid()
-    user = config.user
+    """Return uid and gid that the processes will have; raises StartFailed."""
     try:
-        account = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-    except KeyError:
-        raise StartFailed(f"user: this system knows no {user!r}: make the account") from None
-    gid = account.pw_gid
-    if config.group is not None:
-        group = config.group
-        gid = int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
-    return account.pw_uid, gid
+        return process.identity(config.user, config.group)
+    except ProcdError as error:
+        raise StartFailed(str(error)) from None
+
+
+def warn_of_root(config: Config) -> None:
+    """Say once in the log that the app runs as root, if it does."""
+    if owner_of(config)[0] == 0:
+        logs.warning("workers run as root", cure="set `user` in the config")

@@ -53,6 +53,7 @@ _NOT_UNIX = {
 }
 
 Socket = socket.socket
+Owner = tuple[int, int]  # uid, gid
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,18 +127,19 @@ def bind(
     hosts: Mapping[str, str] | None = None,
     *,
     shares_port: bool = False,
+    owner: Owner | None = None,
 ) -> Listener:
     """Open the socket that *listen* asks for: listening, non-blocking, not inherited over exec.
 
     *hosts* are the addresses of host names; without it they are looked up here. One that shares
-    its port listens only after set_backlog(). Raises StartFailed in one line with the address
-    and what to do.
+    its port listens only after set_backlog(). A Unix path is made *owner*'s, if not ours. Raises
+    StartFailed in one line with the address and what to do.
     """
     match listen.scheme:
         case "tcp":
             return _bind_tcp(listen, None if shares_port else backlog, hosts)
         case "unix":
-            return _bind_unix(listen, backlog)
+            return _bind_unix(listen, backlog, owner)
         case "systemd":
             return _take_over(listen)
     raise StartFailed(f"cannot listen on {listen.text}: this version knows no {listen.scheme}://")
@@ -197,7 +199,7 @@ def _bind_tcp(listen: Listen, backlog: int | None, hosts: Mapping[str, str] | No
     return Listener(listen, sock, address_of(sock))
 
 
-def _bind_unix(listen: Listen, backlog: int) -> Listener:
+def _bind_unix(listen: Listen, backlog: int, owner: Owner | None) -> Listener:
     path = os.path.abspath(listen.path)
     length = len(os.fsencode(path))
     if length > _MAX_PATH_BYTES:
@@ -214,6 +216,8 @@ def _bind_unix(listen: Listen, backlog: int) -> Listener:
             sock.bind(path)
         finally:
             os.umask(umask)
+        if owner is not None:
+            os.chown(path, *owner, follow_symlinks=False)
         found = os.stat(path, follow_symlinks=False)
         sock.listen(backlog)
         sock.setblocking(False)

@@ -28,13 +28,14 @@ from procd.errors import StartFailed
 from procd.ipc.channel import MAX_FDS
 from procd.master import listeners
 from procd.master.fdstore import FdStore
-from procd.master.listeners import Listener
+from procd.master.listeners import Listener, Owner
 
 
 class Listening:
-    """Owns every listening socket of the service."""
+    """Owns every listening socket of the service; Unix paths are *owner*'s, None = the master's."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: Owner | None = None) -> None:
+        self._owner = owner
         self.serving: list[Listener] = []
         self._is_closed = False
         self._store = FdStore()
@@ -48,7 +49,7 @@ class Listening:
         _check_number(listens)
         for listen in listens:
             kept = self._store.take(listen, backlog)
-            self.serving.append(kept or listeners.bind(listen, backlog))
+            self.serving.append(kept or listeners.bind(listen, backlog, owner=self._owner))
         self._store.keep(self.serving)
 
     def prepare(self, generation: int, config: Config, hosts: Mapping[str, str]) -> None:
@@ -78,7 +79,9 @@ class Listening:
         rivals = [one for one in going if listen.port and one.port == listen.port]
         for rival in rivals:
             rival.share_port(is_shared=True)
-        self._added.append(listeners.bind(listen, backlog, hosts, shares_port=bool(rivals)))
+        self._added.append(
+            listeners.bind(*(listen, backlog, hosts), shares_port=bool(rivals), owner=self._owner)
+        )
         if rivals:
             self._silent.append(self._added[-1])
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
+from pathlib import Path
 
 from procd import logs
 from procd.config.schema import Config
@@ -28,19 +29,21 @@ from procd.master.commands import Commands
 from procd.master.configreader import ConfigReader
 from procd.master.control import Control
 from procd.master.events import Events
-from procd.master.files import Files, owner_of
+from procd.master.files import Files, owner_of, settled, warn_of_root
 from procd.master.gates import Gates
 from procd.master.generations import Generations
 from procd.master.ingresses import Ingresses
 from procd.master.inheritance import open_arena
 from procd.master.ledgers import Ledgers
 from procd.master.lifecycle import next_deadline, plan
+from procd.master.listeners import Owner
 from procd.master.listening import Listening
 from procd.master.loop import Loop
 from procd.master.processes import Processes
 from procd.master.publicqueue import PublicQueue
 from procd.master.recovery import Recovery
 from procd.master.service import Ready, Service
+from procd.master.strangers import Strangers
 from procd.master.tokenqueue import TokenQueue
 from procd.master.watching import Watching
 from procd.service import sdnotify
@@ -61,6 +64,7 @@ class Master:
         self._loop = Loop()
         self._reader = ConfigReader(config.path, overrides, self._loop)
         self._public: PublicQueue | None = None
+        self._owner: Owner | None = None  # of what the processes use, if not the master
 
     def run(self) -> int:
         """Serve until told to stop; return the exit status.
@@ -69,13 +73,14 @@ class Master:
         """
         kernel.set_name("procd: master")
         kernel.become_subreaper()
-        files = Files(self._config)
+        self._owner = owner_of(self._config) if os.geteuid() == 0 else None
+        files = Files(settled(self._config))
         files.take()
         stacks.answer(files.ipc_dir)
-        listening = Listening()
+        listening = Listening(self._owner)
         try:
             listening.open(self._config.listen, self._config.backlog)
-            self._public = self._open_public()
+            self._public = self._open_public(files.config.state_dir)
             self._service = self._open(files, listening)
             self._build()
         except BaseException:
@@ -92,14 +97,13 @@ class Master:
 
     # Opening
 
-    def _open_public(self) -> PublicQueue | None:
-        note = publicqueue.note_in(self._config.state_dir)
+    def _open_public(self, state_dir: Path) -> PublicQueue | None:
+        note = publicqueue.note_in(state_dir)
         key = self._config.message_queue_key
         if key is None:
             publicqueue.forget(note, None)
             return None
-        owner = owner_of(self._config) if os.geteuid() == 0 else None
-        return PublicQueue(key, self._config, owner, note)
+        return PublicQueue(key, self._config, self._owner, note)
 
     def _open(self, files: Files, listening: Listening) -> Service:
         config = self._config
@@ -113,10 +117,9 @@ class Master:
         )
         post = Post(files.ipc_dir)
         arena.spool.max_bytes = config.task_max_bytes
-        owner = owner_of(config) if os.geteuid() == 0 else None
-        if owner is not None:
-            arena.spool.give_to(*owner)
-        tokens = TokenQueue(files.lease, owner)
+        if self._owner is not None:
+            arena.spool.give_to(*self._owner)
+        tokens = TokenQueue(files.lease, self._owner)
         recovery = Recovery(arena, tokens, scoreboard, post, config.task_max_attempts)
         origin = Origin(
             os.getpid(),
@@ -138,6 +141,7 @@ class Master:
         service = self._service
         events = Events(service)
         service.processes = Processes(service.origin, self._loop, events.heard, events.died)
+        service.strangers = Strangers(service.processes, lambda: (self._reader.pid,))
         recovery = service.recovery
         service.cancelling = Cancelling(
             *(recovery.arena, recovery.endings, service.scoreboard, service.processes.table)
@@ -145,7 +149,7 @@ class Master:
         service.bases = Bases(self._config)
         service.gates = Gates(
             *(self._config, service.origin, service.processes, self._loop),
-            owner_of(self._config) if os.geteuid() == 0 else None,
+            self._owner,
             lambda: service.recovery.queue_is_missed(time.monotonic()),
         )
         service.ingresses = Ingresses(
@@ -168,6 +172,7 @@ class Master:
         service.count_refused = lambda: self._control.refused
         self._loop.catch(self._commands.signals)
         service.files.record()
+        warn_of_root(self._config)
 
     # The loop
 

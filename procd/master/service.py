@@ -27,6 +27,7 @@ from procd.master.processes import Processes
 from procd.master.recovery import Recovery
 from procd.master.states import DISPATCHING, GOING, SEATED, UP, Seat, State, base_seat
 from procd.master.stopping import Stopping
+from procd.master.strangers import Strangers
 from procd.master.watching import Watching
 from procd.service import sdnotify
 from procd.spawn.context import Origin
@@ -61,6 +62,7 @@ class Service:
     ingresses: Ingresses = field(init=False)
     ledgers: Ledgers = field(init=False)
     gates: Gates = field(init=False)
+    strangers: Strangers = field(init=False)
     count_refused: Callable[[], int] = field(default=lambda: 0)  # control requests
     _is_said: bool = False  # ready or not
 

@@ -12,8 +12,9 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import termios
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import daemon
@@ -61,9 +62,34 @@ def open_log(path: Path) -> int:
         raise StartFailed(f"cannot open the log {path}: {error.strerror} (log_file)") from None
 
 
-def run_foreground(config: Config, overrides: Sequence[str]) -> int:
-    """Be the master until it is told to stop; the log goes to stderr and the log file."""
+def run_foreground(config: Config, overrides: Sequence[str], *, single: bool = False) -> int:
+    """Be the master until it is told to stop; the log goes to stderr and the log file.
+
+    *single*: the processes have the terminal for a debugger, and it is put right afterwards.
+    """
     repair_streams()
+    if single:
+        with terminal_kept():
+            return _run_foreground(config, overrides)
+    return _run_foreground(config, overrides)
+
+
+@contextmanager
+def terminal_kept() -> Iterator[None]:
+    """Leave the terminal as it was: who is killed at a prompt of readline leaves it mute."""
+    try:
+        before = termios.tcgetattr(0)
+    except termios.error:  # no terminal
+        yield
+        return
+    try:
+        yield
+    finally:
+        with suppress(termios.error):
+            termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+def _run_foreground(config: Config, overrides: Sequence[str]) -> int:
     os.umask(UMASK)
     if config.log_file is None:
         logs.setup((2,), config.log_level)

@@ -15,7 +15,7 @@ from pathlib import Path
 from procd.app import Server
 from procd.config.schema import Config
 from procd.errors import ProcdError
-from procd.spawn import manifest
+from procd.spawn import allowance, manifest
 from procd.spawn.fitness import inspected
 from procd.spawn.loader import Loader
 from procd.spawn.preload import said, unhide, used
@@ -42,7 +42,10 @@ class AppImport:
         """Import the app; what it raises comes through. Raises ProcdError if it is none.
 
         *is_reborn*: from the very sources that its generation was imported from at first.
+        A new one needs an allowance as its config says: raises ProcdError if that was refused.
         """
+        if not is_reborn:
+            allowance.check()
         os.chdir(self._config.chdir)  # resolved anew: a symlinked release may have moved
         pinned = manifest.read(self._code_dir, generation) if is_reborn else None
         loader = Loader(self._config.chdir, self._code_dir, self.sources.__setitem__, pinned)

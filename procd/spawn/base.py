@@ -17,6 +17,7 @@ from procd.config.schema import Config
 from procd.ipc.channel import Channel, Packet
 from procd.linux import process
 from procd.spawn import child, manifest, sources, stacks
+from procd.spawn.allowance import Allowance
 from procd.spawn.child import Birth
 from procd.spawn.context import Origin
 from procd.spawn.forkserver import log, seconds_to, send_pairs, serve
@@ -29,7 +30,8 @@ POLL_SECONDS = 0.25  # between two looks where inotify does not work
 class Base:
     """run() is the life of a base process, forked by the master."""
 
-    def __init__(self, origin: Origin, channel: Channel) -> None:
+    def __init__(self, origin: Origin, channel: Channel, allowance: Allowance) -> None:
+        self._allowance = allowance
         self._origin = origin
         self._channel = channel
         self._preloaded = Preloaded()
@@ -44,6 +46,7 @@ class Base:
         """Import *modules* in the environment *env*, then serve; return the exit status."""
         logs.name_process("base")
         process.set_name("procd: base")
+        self._allowance.take()
         process.drop_privileges(config.user, config.group)
         stacks.answer(self._origin.ipc_dir)
         process.die_with_parent()  # a change of uid has cleared it

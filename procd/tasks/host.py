@@ -21,8 +21,9 @@ from procd.ipc import inbox, wire
 from procd.ipc.channel import Closed, Packet
 from procd.ipc.inbox import Addressed, Gone, Hint, Inbox, Message, Progress
 from procd.ipc.scoreboard import Cell, Role
+from procd.spawn.allowance import pin
 from procd.spawn.context import Context
-from procd.tasks import registry, safeguards
+from procd.tasks import memory, registry, safeguards
 from procd.tasks.dispatcher import RETRY_SECONDS, Dispatcher
 from procd.tasks.ref import TaskRef
 
@@ -76,6 +77,7 @@ class ProcessHost:
         self._running: set[asyncio.Task[object]] = set()
         self.busy = 0  # handlers under way that a drain waits for
         self.changed = asyncio.Event()  # a drain should look again
+        self.look_at_memory: Callable[[], None] = lambda: None  # after each request or task
         context.server.attach(self)
         registry.enter(self.dispatcher)
 
@@ -95,13 +97,17 @@ class ProcessHost:
         self.loop.add_reader(self.inbox.fileno(), self.read_inbox)
         # Somebody may have set MISSED before there was an inbox to be woken by.
         self.loop.call_soon(self.read_inbox)
-        if not self.is_task_worker:  # a task may compute for as long as it likes
-            safeguards.end_if_stuck(self.loop, self.context.config.hang_timeout)
+        if not self.is_task_worker:
+            pin(self.context.config, self.number)
         self.context.adopt()
         if handler is not None:
             outcome = handler()
             if inspect.isawaitable(outcome):
                 await outcome
+        # Not before: boot_timeout bounds what came until here.
+        safeguards.end_if_stuck(self.loop, self.context)
+        tell = self.context.channel.send
+        self.look_at_memory = memory.watched(self.context.config.max_memory, tell, self._later)
         self.context.on_started()
 
     def listen_to_master(self, obey: Callable[[Packet], None]) -> None:

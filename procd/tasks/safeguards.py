@@ -9,23 +9,30 @@ import signal
 from contextlib import suppress
 
 from procd.ipc.channel import Channel
+from procd.ipc.scoreboard import Role
 from procd.linux.timers import Deadline
 from procd.spawn.context import Context
 
+KILL_SECONDS = 1.0  # for the stack to be written
 
-def end_if_stuck(loop: asyncio.AbstractEventLoop, seconds: float | None) -> None:
-    """Have the kernel end this process should its loop stand still so long (None = never).
 
-    Its Python stack stands in the log then (faulthandler).
+def end_if_stuck(loop: asyncio.AbstractEventLoop, context: Context) -> None:
+    """Have the kernel end this worker should its loop stand still for hang_timeout.
+
+    Not a task worker, for a task may take as long as it likes. The Python stack stands in the log
+    then (faulthandler). The log's reader may not read, or the app have a handler of its own that
+    never runs: SIGKILL comes in any case.
     """
-    if seconds is None:
+    seconds = context.config.hang_timeout
+    if seconds is None or context.role is Role.TASK:
         return
     faulthandler.enable()
-    deadline = Deadline(seconds, signal.SIGABRT)
+    deadlines = Deadline(seconds, signal.SIGABRT), Deadline(seconds + KILL_SECONDS, signal.SIGKILL)
     pause = max(1.0, seconds / 4) if seconds > 2 else seconds / 4
 
     def turn() -> None:
-        deadline.put_off()
+        for deadline in deadlines:
+            deadline.put_off()
         loop.call_later(pause, turn)
 
     turn()

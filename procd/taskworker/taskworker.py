@@ -139,6 +139,7 @@ class TaskWorker:
         elif self._max_rss is not None and process.own_rss() > self._max_rss:
             self._max_rss = None  # asked for once
             self.context.channel.send("retire", {"why": "task_max_rss"})
+        self.host.look_at_memory()
 
     async def _drain(self) -> None:
         host = self.host

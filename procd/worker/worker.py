@@ -143,6 +143,7 @@ class Worker:
         self._cells[Cell.REQUESTS] += 1
         if self._cells[Cell.REQUESTS] == self._retires_at:
             self.context.channel.send("retire", {"why": "max_request"})
+        self.host.look_at_memory()
 
     def _not_for_me(self, token: int) -> None:
         self._cells[Cell.BAD_MESSAGES] += 1

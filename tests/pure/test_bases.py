@@ -9,13 +9,14 @@ import pytest
 
 from procd.config.schema import Config
 from procd.ipc.scoreboard import Role
-from procd.master.bases import COLD, Bases, Recipe
+from procd.master.bases import Bases, Recipe
 from procd.master.lifecycle import Fork, Kill, Share, Want, forked_from, plan
 from procd.master.states import Row, Seat, State, base_seat, spare_seat
 from tests.pure.configs import loaded
 from tests.pure.world import BASE, row
 
 NOW = 100.0
+COLD = Recipe()
 S = State
 NUMPY = {"numpy": "/lib/numpy/__init__.py", "numpy.linalg": "/lib/numpy/linalg.py"}
 
@@ -249,3 +250,15 @@ def test_a_spare_goes_with_its_base_and_at_the_end() -> None:
     other = [*table, row(3, base_seat(1), S.READY)]
     assert plan(other, Want((share(),), base=1), {}, NOW) == [Kill(90), Kill(2)]
     assert Kill(2) in plan(table, Want(()), {}, NOW)
+
+
+def test_another_allowance_takes_another_base_also_back(config: Config) -> None:
+    bases = warm(config)
+    edited = replace(config, nice=5, rlimits={"nofile": 1024})
+    bases.begin(edited)
+    assert bases.number == 2
+    assert (bases.recipe(2).allowance.nice, bases.recipe(2).modules) == (5, {})
+    bases.begin(edited)
+    assert bases.number == 2
+    bases.settle(config)  # it was refused
+    assert bases.recipe(bases.next_number or 0) == Recipe(NUMPY, {})

@@ -113,6 +113,12 @@ def test_listeners_stay_by_their_identity(
         ("", "hang_timeout: null", "hang_timeout 30 -> null"),
         ("", "watch_file: false", "watch_file true -> false"),
         ("", "watch_extra: [a, b]", "watch_extra [] -> [a, b]"),
+        ("", "umask: 0077", "umask 0027 -> 0077"),
+        (
+            "rlimits: {nofile: 1K}",
+            "rlimits: {nofile: 2K, core: unlimited}",
+            "rlimits {nofile: 1024} -> {core: unlimited, nofile: 2048}",
+        ),
         ("", "message_queue_codec: php", "message_queue_codec auto -> php"),
         (f"listen: [{A}]", f"listen: [{A}, {B}]", f"listen + {B}"),
         (f"listen: [{A}, {B}]", f"listen: [{A}]", f"listen - {B}"),

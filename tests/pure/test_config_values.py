@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from procd.config import limits
 from procd.config.load import load
 from procd.config.schema import Config, Listen
 from tests.pure.configs import loaded, written
@@ -48,6 +49,36 @@ def test_sizes_take_a_suffix_of_1024(tmp_path: Path) -> None:
     assert config.send_buffer_bytes == 65536
     assert config.task_max_bytes == 2 * 1024**3
     assert config.task_slot_bytes == 512
+
+
+def test_limits_are_sizes_or_unlimited(tmp_path: Path) -> None:
+    text = "rlimits: {nofile: 65536, as: 2G, core: unlimited, memlock: 0}"
+    assert loaded(tmp_path, text).rlimits == {
+        "as": 2 * 1024**3,
+        "core": None,
+        "memlock": 0,
+        "nofile": 65536,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("null", None),
+        ("auto", "auto"),
+        ("0", ("0",)),
+        ("[0, 0-0]", ("0", "0-0")),
+        ('["0,0"]', ("0,0",)),
+    ],
+)
+def test_cpus_are_sets_one_a_worker(tmp_path: Path, text: str, value: object) -> None:
+    if 0 not in os.sched_getaffinity(0):
+        pytest.skip("this process may not use CPU 0")
+    assert loaded(tmp_path, f"cpu_affinity: {text}").cpu_affinity == value
+
+
+def test_sets_of_cpus_are_read_as_taskset_reads_them() -> None:
+    assert limits.cpus("0-2, 7,9-9") == [0, 1, 2, 7, 9]
 
 
 @pytest.mark.parametrize("mode", ["0660", '"0660"', "'0660'", "0o660"])

@@ -144,6 +144,14 @@ def test_fewer_descriptors_than_connections_hurt(config: Config) -> None:
     assert (level, "LimitNOFILE=10256" in cure) == ("hurts", True)
 
 
+def test_limit_of_the_config_is_the_one_that_counts(config: Config) -> None:
+    low = dataclasses.replace(config, rlimits={"nofile": 1024})
+    assert only(low)[::2] == ("hurts", f"rlimits: {{nofile: {config.max_conn + 256}}}")
+    for enough in (65536, None):
+        high = dataclasses.replace(config, rlimits={"nofile": enough})
+        assert worst(high, descriptors_max=1024) == []
+
+
 def test_network_file_system_hurts_where_there_are_locks(config: Config) -> None:
     assert only(config, places=(place("run_dir", "nfs4"),))[0] == "hurts"
     assert only(config, places=(place("state_dir", "cifs"),))[0] == "hurts"

@@ -54,6 +54,12 @@ class Ledger(TypedDict):
     error: str | None
 
 
+class Leftover(TypedDict):
+    pid: int
+    of: str | None
+    command: str
+
+
 class Status(TypedDict):
     state: str
     pid: int
@@ -66,3 +72,4 @@ class Status(TypedDict):
     reload: Reload
     base: Base
     ledger: Ledger
+    leftovers: list[Leftover]

@@ -55,6 +55,7 @@ GOOD: dict[str, Any] = {
     },
     "base": {"is_warm": True, "preloaded": 3, "left_out": {}, "unfit": None},
     "ingress": None,
+    "leftovers": [],
 }
 
 
@@ -105,6 +106,17 @@ def test_what_is_wrong_stands_first(page: dict[str, Any]) -> None:
         "needs a restart: user",
         "running  pid 71  generation 3  up 12s  tcp://127.0.0.1:9000",
     ]
+
+
+def test_what_was_left_behind_is_named_in_one_line(page: dict[str, Any]) -> None:
+    page["leftovers"] = [
+        {"pid": 97, "of": "worker 0 pid 80", "command": "sleep 1000"},
+        {"pid": 4194304, "of": None, "command": "python -m " + "x" * 200},
+    ]
+    lines = drawn(page)
+    assert lines[0] == "left behind by worker 0 pid 80: pid 97  sleep 1000"
+    assert lines[1].startswith("left behind: pid 4194304  python -m xxx")
+    assert len(lines[1]) == 80
 
 
 def test_large_numbers_and_many_listeners_fit_80_columns(page: dict[str, Any]) -> None:
