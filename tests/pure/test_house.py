@@ -85,7 +85,7 @@ CORE = (
     *("spawn.template", "worker.worker", "worker.acceptor", "worker.connection", "worker.drain"),
     "taskworker.*",
 )
-MAX_CORE_LINES = 2_900  # about 2,500, and the ends of spool, ingress, ledger and terms in it
+MAX_CORE_LINES = 2_950  # about 2,500, and the ends of spool, ingress, ledger and terms in it
 MAX_FILE_LINES = 320  # about 300
 MAX_FUNCTION_LINES = 40
 
