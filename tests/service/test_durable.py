@@ -233,3 +233,4 @@ def test_no_accepted_task_is_lost_while_single_processes_are_killed(serve: Serve
                 service.kill(pid)
     service.wait_for(lambda: set(service.runs()) >= accepted, 60)
     service.wait_for(lambda: drained(service), 20)
+    ledger_pid(service)  # a stop before it is back would leave the log of the one that was killed
