@@ -84,7 +84,8 @@ class Base:
         for packet in packets:
             channel = Channel.of_fd(os.dup(packet.fds[0]))
             life = Template(self._origin, self._shared, channel, self._preloaded.packages)
-            birth = Birth(life.run, channel, (self._channel.fileno(), *packet.fds))
+            theirs, output = packet.fds
+            birth = Birth(life.run, channel, (self._channel.fileno(), theirs), output)
             try:
                 child.fork_for_master([birth], self._origin.master_pid)
             finally:

@@ -20,6 +20,7 @@ from procd.ipc.scoreboard import Role, Scoreboard
 from procd.ipc.spool import Spool
 from procd.linux import process
 from procd.master.loop import Loop
+from procd.master.outputs import Outputs
 from procd.master.process import Death, Process
 from procd.master.processes import Processes
 from procd.master.states import Row, Seat, State
@@ -234,7 +235,9 @@ class Table:
         self.bell, self.spool, self.ends = Doorbell(), Spool(folder / "spool"), list[Channel]()
         shared = (Layout.of(64, 256, 0), self.spool, 0, self.bell, Scoreboard(8))
         origin = Origin(os.getpid(), folder, -1, *shared, -1, Bell())
-        self.processes = Processes(origin, self.loop, self.heard, self.deaths.append)
+        self.processes = Processes(
+            *(origin, self.loop, self.heard, self.deaths.append), Outputs(origin.scoreboard)
+        )
 
     def heard(self, _process: Process, packet: Packet) -> None:
         self.said.append(packet.kind)
