@@ -12,6 +12,8 @@ from procd.logger.budget import Budget
 from procd.logger.entry import MAX_LINE_BYTES, RECORD, Entry, Who, unframed
 from procd.logger.joiner import Joiner
 
+FATAL = b"Fatal Python error:"
+
 
 class Source:
     """What *who* prints. *now* is monotonic, *clock* the wall's."""
@@ -61,6 +63,9 @@ class Source:
                 return found
             entry = Entry(time, level, self.who._replace(pid=pid), message)
             return [*found, *self.flush(clock), entry]
+        before, mark, fatal = line.partition(FATAL)  # C code ends no line that stands open
+        if before and mark:
+            return self._printed(before, now, clock) + self._printed(mark + fatal, now, clock)
         if len(line) > MAX_LINE_BYTES:
             cut += len(line) - MAX_LINE_BYTES
             line = line[:MAX_LINE_BYTES]

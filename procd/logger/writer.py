@@ -7,6 +7,7 @@ writing works again. The logger never forks, so a thread in it hurts nobody.
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -79,9 +80,10 @@ class Writer:
             return
         self._look_at = now + LOOK_SECONDS
         try:
-            there = os.lstat(path)
-            mine = os.fstat(self._target.fd)
+            there, mine = os.lstat(path), os.fstat(self._target.fd)
             is_moved = (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino)
+            # Where a link leads is looked at on a person's word alone, for it may be anybody's.
+            is_moved &= not stat.S_ISLNK(there.st_mode)
         except FileNotFoundError:
             is_moved = True
         except OSError:  # who may not look cannot tell

@@ -69,7 +69,7 @@ class Loggers:
             case "counts":
                 self._counts = packet.body
             case "moved":
-                self.reopen()
+                self.reopen(os.O_NOFOLLOW)
 
     def tell(self) -> None:
         """Tell the logger what has changed about the processes."""
@@ -91,13 +91,14 @@ class Loggers:
         there = (p for p in table if p.row.seat == SEAT and p.row.state in UP)
         return next(there, None)
 
-    def reopen(self) -> None:
+    def reopen(self, flags: int = 0) -> None:
         """Open the log file anew, for the logger and for the master."""
         file = logs.file()
         if file is None or file.path is None:
             return
         try:
-            fd = os.open(file.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            flags |= os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            fd = os.open(file.path, flags, 0o640)
         except OSError as error:
             logs.error("log not reopened", file=file.path, why=error.strerror)
             return

@@ -64,7 +64,9 @@ class Outputs:
     # A process's life
 
     def open(self, row: Row) -> None:
-        """Make a pipe for a process that is about to be forked."""
+        """Make a pipe for a process that is about to be forked; the logger itself needs none."""
+        if row.seat.role is Role.LOGGER:
+            return
         reader, writer = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(reader, False)
         self._all[row.incarnation] = Output(reader, row, writer)

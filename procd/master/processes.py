@@ -74,7 +74,7 @@ class Processes:
 
     def are_gone(self, but: Role) -> bool:
         """Tell whether nobody is left, except of one role."""
-        return all(process.row.seat.role is but for process in self.table.values())
+        return all(row.seat.role is but for row in self.rows())
 
     def forget_held(self, generations: set[int]) -> None:
         """A new generation took over: earlier deaths do not count any more."""
@@ -101,8 +101,7 @@ class Processes:
         self._incarnation += 1
         row = Row(number, self._incarnation, seat, State.FORKING, now, deadline)
         try:
-            if seat.role is not Role.LOGGER:  # who writes the log itself
-                self.outputs.open(row)
+            self.outputs.open(row)
             ours, theirs = Channel.pair()
         except OSError as error:
             self.outputs.over(row)
@@ -111,12 +110,7 @@ class Processes:
             return None
         process = Process(row, ours, restarts=self.restarts.get((seat.role, seat.number), 0))
         self.table[number] = process
-        self._scoreboard.seat(
-            Sitting(
-                *(number, row.incarnation, 0, seat.generation, seat.role, seat.number),
-                Standing.BOOTING,
-            )
-        )
+        self._scoreboard.seat(_sitting(row, Standing.BOOTING))
         self._loop.read(ours, lambda: self._hear(process))
         is_ordered = order(row, theirs)
         self.outputs.is_forked(row)
@@ -130,12 +124,7 @@ class Processes:
         row = spare.row.step(Event.TAKE)
         row = spare.row = replace(row, seat=seat, since=time.monotonic(), deadline=deadline)
         self.outputs.named(row)
-        self._scoreboard.seat(
-            Sitting(
-                *(row.row, row.incarnation, row.pid, seat.generation, seat.role, seat.number),
-                Standing.BOOTING,
-            )
-        )
+        self._scoreboard.seat(_sitting(row, Standing.BOOTING))
 
     def _free_row(self) -> int | None:
         for number in range(1, min(self._scoreboard.rows, words.MAX_ROWS)):
@@ -298,11 +287,7 @@ class Processes:
 
     def _died(self, process: Process, status: int) -> None:
         self._last_words(process)
-        row, seat = process.row, process.row.seat
-        sitting = Sitting(
-            *(row.row, row.incarnation, row.pid, seat.generation, seat.role, seat.number),
-            Standing.LEAVING,
-        )
+        row, sitting = process.row, _sitting(process.row, Standing.LEAVING)
         self.table.pop(row.row, None)
         self.outputs.over(row)
         self._scoreboard.clear(row.row)
@@ -327,3 +312,9 @@ class Processes:
                 os.close(fd)
             if packet.kind != "forked":
                 self._on_packet(process, packet)
+
+
+def _sitting(row: Row, standing: Standing) -> Sitting:
+    seat = row.seat
+    names = (row.row, row.incarnation, row.pid, seat.generation, seat.role, seat.number)
+    return Sitting(*names, standing)

@@ -235,9 +235,8 @@ class Table:
         self.bell, self.spool, self.ends = Doorbell(), Spool(folder / "spool"), list[Channel]()
         shared = (Layout.of(64, 256, 0), self.spool, 0, self.bell, Scoreboard(8))
         origin = Origin(os.getpid(), folder, -1, *shared, -1, Bell())
-        self.processes = Processes(
-            *(origin, self.loop, self.heard, self.deaths.append), Outputs(origin.scoreboard)
-        )
+        self.outputs, heard = Outputs(origin.scoreboard), (self.heard, self.deaths.append)
+        self.processes = Processes(origin, self.loop, *heard, self.outputs)
 
     def heard(self, _process: Process, packet: Packet) -> None:
         self.said.append(packet.kind)
@@ -258,15 +257,14 @@ class Table:
             callback()
 
     def close(self) -> None:
+        self.outputs.close()
         table = self.processes.table.values()
-        for end in (*self.ends, *(each.channel for each in table)):
+        self.ends += [each.channel for each in table]
+        for end in (*self.ends, self.loop._selector, self.loop._signals, self.loop._writer):
             end.close()
         for fd in (self.bell.fd, self.spool.fd, *(each.pidfd for each in table)):
             if fd >= 0:
                 os.close(fd)
-        self.loop._selector.close()
-        self.loop._signals.close()
-        self.loop._writer.close()
 
 
 @pytest.fixture(name="table")

@@ -54,6 +54,14 @@ class Ledger(TypedDict):
     error: str | None
 
 
+class Log(TypedDict):
+    file: str | None
+    formats: list[str]
+    held_back: int
+    lost: int
+    error: str | None
+
+
 class Status(TypedDict):
     state: str
     pid: int
@@ -66,3 +74,4 @@ class Status(TypedDict):
     reload: Reload
     base: Base
     ledger: Ledger
+    log: Log
