@@ -245,8 +245,7 @@ class Table:
         """Have a process appear; return its end of the channel."""
 
         def order(_row: Row, channel: Channel) -> bool:
-            end = Channel.of_fd(os.dup(channel.fileno()))
-            self.ends.append(end)
+            self.ends.append(end := Channel.of_fd(os.dup(channel.fileno())))
             return end.send("forked", {"pid": pid}) and all(end.send(kind) for kind in then)
 
         self.processes.fork(Seat(Role.WORKER, 0, 1), inf, order)
@@ -259,12 +258,13 @@ class Table:
     def close(self) -> None:
         self.outputs.close()
         table = self.processes.table.values()
-        self.ends += [each.channel for each in table]
-        for end in (*self.ends, self.loop._selector, self.loop._signals, self.loop._writer):
+        for end in (*self.ends, *(each.channel for each in table)):
             end.close()
-        for fd in (self.bell.fd, self.spool.fd, *(each.pidfd for each in table)):
-            if fd >= 0:
-                os.close(fd)
+        for fd in {self.bell.fd, self.spool.fd, *(each.pidfd for each in table)} - {-1}:
+            os.close(fd)
+        self.loop._selector.close()
+        self.loop._signals.close()
+        self.loop._writer.close()
 
 
 @pytest.fixture(name="table")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.service.client import Client
 from tests.service.daemon import Service
 
 Entry = dict[str, Any]
@@ -38,11 +40,23 @@ def wait_for(service: Service, message: str, seconds: float = 10) -> Entry:
 
 def logger_pid(service: Service, but: int = 0) -> int:
     """The pid of the logger, once another than *but* is there."""
-    said: Callable[[], list[int]] = lambda: [  # noqa: E731 - a predicate
-        pid for pid in service.pids("logger") if pid != but
-    ]
-    (pid,) = service.wait_for(said, 10, "a logger")
+
+    def others() -> list[int]:
+        return [pid for pid in service.pids("logger") if pid != but]
+
+    (pid,) = service.wait_for(others, 10, "a logger")
     return pid
+
+
+@contextmanager
+def of_two_workers(service: Service) -> Iterator[tuple[Client, Client]]:
+    """Connections to two workers: what one of them does holds up the other's no more."""
+    with ExitStack() as stack:
+        first = stack.enter_context(service.connect())
+        second = stack.enter_context(service.connect())
+        while first.ask("os.getpid()") == second.ask("os.getpid()"):
+            second = stack.enter_context(service.connect())
+        yield first, second
 
 
 def cpu_seconds(pid: int) -> float:

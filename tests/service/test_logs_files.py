@@ -12,10 +12,13 @@ import pytest
 
 from tests.service.conftest import Serve
 from tests.service.daemon import Service
-from tests.service.logbook import cpu_seconds, logger_pid, peak_bytes
+from tests.service.logbook import cpu_seconds, logger_pid, of_two_workers, peak_bytes
 
 HELD = re.compile(r"warning logger\[\d+\] held back ([\d,]+) lines of worker [01] in the last")
-FLOOD = "[print('x' * 60) for end in [time.time() + {}] for _ in iter(lambda: time.time() < end, False)] and 1"
+FLOOD = (
+    "[print('x' * 60) for end in [time.time() + {}]"
+    " for _ in iter(lambda: time.time() < end, False)] and 1"
+)
 
 
 def log_of(service: Service) -> Path:
@@ -114,10 +117,7 @@ def test_a_log_that_cannot_be_reopened_goes_on_where_it_is(service: Service) -> 
 
 def flooded(service: Service, seconds: float) -> None:
     """Have a worker print as fast as it can; ask the other one meanwhile."""
-    with service.connect() as loud, service.connect() as quiet:
-        while loud.ask("os.getpid()") == quiet.ask("os.getpid()"):
-            quiet.socket.close()
-            quiet.__init__(service.address)  # type: ignore[misc] # another connection
+    with of_two_workers(service) as (loud, quiet):
         asking = threading.Thread(target=lambda: loud.ask(FLOOD.format(seconds), 60))
         asking.start()
         answers = 0
