@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator
 from itertools import chain
@@ -93,6 +92,8 @@ def _file(path: Path, journalctl: list[str]) -> Path:
 
 
 def _become(journalctl: list[str], service: Service) -> NoReturn:
+    import shutil  # not at the top: a master begins with all commands, and has no use for it
+
     name = service.unit()
     if name is None:
         raise ProcdError(f"log_file is null: the log goes to the stderr of pid {service.pid}")
