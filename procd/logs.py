@@ -92,6 +92,7 @@ class Handler(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.role = "procd"
+        self.captures = True
         self.way: Way = _direct
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -108,8 +109,12 @@ class Handler(logging.Handler):
 _handler = Handler()
 
 
-def setup(targets: Sequence[Target], level: str) -> None:
-    """Write procd's log there; once a process and its forks."""
+def setup(targets: Sequence[Target], level: str, *, captures: bool = True) -> None:
+    """Write procd's log there; once a process and its forks.
+
+    Without *captures* the processes keep the terminal, for a debugger, and write their own records.
+    """
+    _handler.captures = captures
     _direct.targets = targets
     _handler.way = _direct
     log.handlers[:] = [_handler]
@@ -120,6 +125,11 @@ def setup(targets: Sequence[Target], level: str) -> None:
 def targets() -> Sequence[Target]:
     """Return where the log is written in the end."""
     return _direct.targets
+
+
+def captures() -> bool:
+    """Tell whether what processes print goes through the logger."""
+    return _handler.captures
 
 
 def hand_over(sock: socket.socket | None) -> None:

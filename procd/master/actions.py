@@ -105,7 +105,8 @@ class Actions:
         return service.processes.fork_own(body, row, channel)
 
     def _fork_spare(self, row: Row, channel: Channel) -> bool:
-        fds = [channel.fileno(), self._service.processes.outputs.writer(row)]
+        output = self._service.processes.outputs.writer(row)
+        fds = [channel.fileno(), output] if output >= 0 else [channel.fileno()]
         return self._service.tell_base("fork", {}, fds)
 
     def _fork_template(self, seat: Seat, deadline: float) -> None:
@@ -134,7 +135,8 @@ class Actions:
         template = self._service.processes.template(seat.generation)
         if template is None:
             return False
-        fds = [channel.fileno(), self._service.processes.outputs.writer(row)]
+        output = self._service.processes.outputs.writer(row)
+        fds = [channel.fileno(), output] if output >= 0 else [channel.fileno()]
         if seat.role is Role.WORKER:
             mine = self._service.listening.of(seat.generation)
             fds += [listener.socket.fileno() for listener in mine]
@@ -143,5 +145,6 @@ class Actions:
             "number": seat.number,
             "row": row.row,
             "incarnation": row.incarnation,
+            "has_output": output >= 0,
         }
         return self._service.processes.send(template, "fork", body, fds)

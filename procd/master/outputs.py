@@ -65,7 +65,7 @@ class Outputs:
 
     def open(self, row: Row) -> None:
         """Make a pipe for a process that is about to be forked; the logger itself needs none."""
-        if row.seat.role is Role.LOGGER:
+        if row.seat.role is Role.LOGGER or not logs.captures():
             return
         reader, writer = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(reader, False)
@@ -124,13 +124,14 @@ class Outputs:
         """Pass the logger what it does not have yet."""
         if not self._is_new:
             return
-        self._is_new = False
+        is_told = True
         new = [key for key, output in self._all.items() if not output.is_passed]
         old = [key for key in self._all if key not in set(new)]
         for kind, keys in (("pipes", new), ("who", old)):
             telling = [key for key in keys if self._all[key].told != self._who(key)]
             for start in range(0, len(telling), MAX_FDS):
-                self._is_new |= not self._send(send, kind, telling[start : start + MAX_FDS])
+                is_told &= self._send(send, kind, telling[start : start + MAX_FDS])
+        self._is_new = not is_told
 
     def _send(self, send: Send, kind: str, keys: Sequence[int]) -> bool:
         whos = [self._who(key) for key in keys]

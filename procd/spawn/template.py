@@ -52,6 +52,7 @@ class Template:
 
         It is forked ahead of that order where there is time, and then is called a spare.
         """
+        logs.name_process("spare")
         process.set_name("procd: spare")
         adopt()
         stacks.answer(self._origin.ipc_dir)
@@ -67,6 +68,7 @@ class Template:
         self._generation = packet.number("generation")
         self._kind = Kind(packet.number("kind"))
         self._app = AppImport(self._config, self._origin.code_dir, self._packages)
+        logs.name_process("template")
         process.set_name("procd: template")
         logs.set_level(self._config.log_level)  # the base has that of its own fork
         os.environ.update(self._config.env)
@@ -118,11 +120,12 @@ class Template:
         finally:
             for context in contexts:
                 context.channel.close()
-                for fd in (context.output, *context.listener_fds):
+                for fd in {context.output, *context.listener_fds} - {-1}:
                     os.close(fd)
 
     def _context(self, packet: Packet) -> Context:
-        channel, output, *listeners = (os.dup(fd) for fd in packet.fds)
+        channel, *listeners = (os.dup(fd) for fd in packet.fds)
+        output = listeners.pop(0) if packet.body.get("has_output") else -1
         return Context(
             Role(packet.number("role")),
             packet.number("number"),
@@ -139,6 +142,7 @@ class Template:
         )
 
     def _become(self, context: Context, adopt: Adopt) -> int:
+        logs.name_process(context.name)
         process.set_name(f"procd: {context.name}")
         self._inherited = self._channel  # kept: its number is closed here, or another's by now
         self._channel = context.channel  # late imports are told there
