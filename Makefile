@@ -12,7 +12,7 @@ VENV := .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info
 endif
 BIN := $(VENV)/bin
 
-.PHONY: help run test test-short lint bench bench-reload bench-tasks bench-foreign endurance torture clean
+.PHONY: help run test test-short lint bench bench-reload bench-tasks bench-foreign bench-flood endurance torture clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -56,6 +56,9 @@ bench-tasks: $(VENV)/.installed-bench  ## tasks with a result: procd's tiers bes
 
 bench-foreign: $(VENV)/.installed-dev  ## a million hostile messages; what the ingress takes from PHP (3 minutes)
 	@exec $(BIN)/python -m bench.foreign
+
+bench-flood: $(VENV)/.installed-dev  ## one worker prints as fast as it can; what the others notice (90 s)
+	@exec $(BIN)/python -m bench.flood
 
 endurance: $(VENV)/.installed-bench  ## 1,000 reloads of a heavy app under load; a save in 80,000 lines
 	@exec $(BIN)/python -m bench.endurance

@@ -122,6 +122,12 @@ class Service:
                 return name
         return None
 
+    def is_of_a_user(self) -> bool:
+        """Tell whether it is a unit of a user's own systemd."""
+        with suppress(OSError):
+            return "/user@" in Path(f"/proc/{self.pid}/cgroup").read_text(encoding="utf-8")
+        return False
+
 
 def _config_of(path: Path) -> Config | None:
     try:

@@ -16,6 +16,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "scale": ("procd scale worker=8", "procd scale worker=4 task=16"),
     "status": ("procd status", "watch -c -n1 procd status", "procd status --json | jq .tasks"),
     "check": ("procd check && procd reload", "procd check -s worker_num=auto"),
+    "logs": ("procd logs -f", "procd logs --worker 1 --level warning -n 100", "procd logs --json"),
     "stacks": ("procd stacks", "procd stacks 0"),
     "doctor": ("procd doctor", "procd -c /etc/procd/shop.yaml doctor --json"),
     "systemd print": ("procd systemd print shop", "procd systemd print --user"),

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from procd.cli import doctor, examples, init, look, manual, queue, service, stacks, systemd, task
+from procd.cli import (
+    doctor,
+    examples,
+    init,
+    logs,
+    look,
+    manual,
+    queue,
+    service,
+    stacks,
+    systemd,
+    task,
+)
 from procd.cli.root import procd
 
 __all__ = ["main", "procd"]
 
-ROOMS = (init, service, look, stacks, doctor, systemd, task, queue, manual)
+ROOMS = (init, service, look, logs, stacks, doctor, systemd, task, queue, manual)
 
 for command in (command for room in ROOMS for command in room.COMMANDS):
     procd.add_command(command)

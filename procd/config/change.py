@@ -17,7 +17,7 @@ from procd.config.schema import Config, Listen
 LIVE = (
     *("worker_num", "task_worker_num", "max_wait_time", "boot_timeout", "max_draining"),
     *("backlog", "preload", "watch_file", "watch_extra", "watch_poll", "on_reload"),
-    *("task_max_attempts", "orphan_results", "log_level"),
+    *("task_max_attempts", "orphan_results", "log_rate", "log_level"),
     *("message_queue_strings", "message_queue_codec", "message_queue_reply_type", "task_tmpdir"),
 )
 # These live in workers and task workers, or in what the app's import saw: a new generation.
@@ -31,6 +31,7 @@ GENERATION = (
 # What the running master has built on: a new value waits for a restart.
 RESTART = (
     *("run_dir", "state_dir", "master_pid_file", "worker_pid_file", "log_file"),
+    "log_format",
     *("user", "group", "task_slots", "task_slot_bytes"),
     *("message_queue_key", "message_queue_mode", "message_queue_group"),
 )

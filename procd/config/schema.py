@@ -155,6 +155,8 @@ class Config:
     master_pid_file: Path | None = field(metadata=_key(Kind.PATH, "run/master.pid", null=True))
     worker_pid_file: Path | None = field(metadata=_key(Kind.PATH, "run/worker.pid", null=True))
     log_file: Path | None = field(metadata=_key(Kind.PATH, "run/procd.log", null=True))
+    log_format: str = field(metadata=_key(Kind.CHOICE, "auto", "auto", "text", "json", "journal"))
+    log_rate: int | None = field(metadata=_key(Kind.COUNT, 1000, span=(1, 10**6), null=True))
     log_level: str = field(metadata=_key(Kind.CHOICE, "info", "debug", "info", "warning", "error"))
 
     def plain(self) -> dict[str, Plain]:

@@ -53,6 +53,7 @@ class Role(IntEnum):
     INGRESS = 6
     LEDGER = 7
     GATE = 8
+    LOGGER = 9
 
 
 TAKING = 1  # between asking the queue for a token and having it in CURRENT

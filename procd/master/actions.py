@@ -77,6 +77,7 @@ class Actions:
                 Role.GATE: service.gates.fork,
                 Role.INGRESS: service.ingresses.fork,
                 Role.LEDGER: service.ledgers.fork,
+                Role.LOGGER: service.loggers.fork,
             }[seat.role]
             patience = BASE_PATIENCE if seat.role is Role.LEDGER else 1  # it may have much to read
             seconds = patience * service.generations.config.boot_timeout
@@ -103,8 +104,10 @@ class Actions:
 
         return service.processes.fork_own(body, row, channel)
 
-    def _fork_spare(self, _row: Row, channel: Channel) -> bool:
-        return self._service.tell_base("fork", {}, [channel.fileno()])
+    def _fork_spare(self, row: Row, channel: Channel) -> bool:
+        output = self._service.processes.outputs.writer(row)
+        fds = [channel.fileno(), output] if output >= 0 else [channel.fileno()]
+        return self._service.tell_base("fork", {}, fds)
 
     def _fork_template(self, seat: Seat, deadline: float) -> None:
         """Have the spare become a template, or one that is forked now; it imports the app."""
@@ -132,7 +135,8 @@ class Actions:
         template = self._service.processes.template(seat.generation)
         if template is None:
             return False
-        fds = [channel.fileno()]
+        output = self._service.processes.outputs.writer(row)
+        fds = [channel.fileno(), output] if output >= 0 else [channel.fileno()]
         if seat.role is Role.WORKER:
             mine = self._service.listening.of(seat.generation)
             fds += [listener.socket.fileno() for listener in mine]
@@ -141,5 +145,6 @@ class Actions:
             "number": seat.number,
             "row": row.row,
             "incarnation": row.incarnation,
+            "has_output": output >= 0,
         }
         return self._service.processes.send(template, "fork", body, fds)

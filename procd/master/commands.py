@@ -48,7 +48,7 @@ class Commands:
             signal.SIGUSR2: lambda: self._reload(TASKS_ONLY, "SIGUSR2"),
             signal.SIGTTIN: lambda: self._more(1),
             signal.SIGTTOU: lambda: self._more(-1),
-            signal.SIGWINCH: self._reopen_log,
+            signal.SIGWINCH: self._service.loggers.reopen,
         }
 
     @property
@@ -100,6 +100,7 @@ class Commands:
         page["control"] = {"refused": service.count_refused()}
         page["ingress"] = service.ingresses.page()
         page["leftovers"] = service.strangers.page()
+        page["log"] = service.loggers.page()
         reply({"ok": True, "status": page})
 
     def _reload_asked(self, request: Json, reply: Reply) -> None:
@@ -174,7 +175,7 @@ class Commands:
         return min((scaling.deadline for scaling in self._scalings), default=inf)
 
     def _reopen_asked(self, request: Json, reply: Reply) -> None:
-        self._reopen_log()
+        self._service.loggers.reopen()
         reply({"ok": True, "message": "log reopened"})
 
     def _rejected_asked(self, request: Json, reply: Reply) -> None:
@@ -204,21 +205,6 @@ class Commands:
         worker = min(max(counts.worker + step, key.low), key.high)
         if not self._scale(Counts(worker, counts.task)):
             logs.warning("not scaled: a reload is under way")
-
-    def _reopen_log(self) -> None:
-        path = self._service.generations.config.log_file
-        if path is None or not logs.has_file():
-            return
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        except OSError as error:
-            logs.error("log not reopened", file=path, why=error.strerror)
-            return
-        for process in self._service.processes.table.values():
-            if process.row.pid:
-                self._service.processes.send(process, "log", {}, [fd])
-        logs.reopened((fd,))
-        logs.info("log reopened", file=path)
 
 
 def answer(outcome: Outcome) -> Json:

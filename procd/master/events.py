@@ -48,6 +48,8 @@ class Events:
             case Role.LEDGER:
                 self._service.ledgers.heard(process, packet)
                 self._heard_of_tasks(packet)
+            case Role.LOGGER:
+                self._service.loggers.heard(process, packet)
             case _:
                 self._service.generations.heard(process, packet)
                 self._heard(process, packet)
@@ -123,6 +125,8 @@ class Events:
         stacks.forget(service.files.ipc_dir, row.pid)
         if row.seat.role is Role.LEDGER:
             service.ledgers.died()
+        if row.seat.role is Role.LOGGER:
+            service.loggers.died()
         lived = now - row.since
         fields = self._names(row) | {"pid": row.pid, "by": death.how, "lived": lived}
         if not was_told:
@@ -153,7 +157,7 @@ class Events:
                 return service.gates.wanted is not None
             case Role.INGRESS:
                 return seat.number == service.ingresses.number
-            case Role.LEDGER:
+            case Role.LEDGER | Role.LOGGER:
                 return True
             case _:
                 return seat.generation in service.generations.reload.serving.values()
@@ -225,6 +229,7 @@ class Events:
         service.listening.set_backlog(config.backlog)
         service.ingresses.follow(config)
         service.gates.follow(config)
+        service.loggers.follow(config)
         service.recovery.max_attempts = config.task_max_attempts
         service.set_log_level(config.log_level)
         service.count()

@@ -19,7 +19,7 @@ from pathlib import Path
 from procd import logs
 from procd.config.schema import Config
 from procd.ipc.inbox import Post
-from procd.ipc.scoreboard import Scoreboard
+from procd.ipc.scoreboard import Role, Scoreboard
 from procd.linux import process as kernel
 from procd.master import publicqueue, strangers
 from procd.master.actions import Actions
@@ -38,7 +38,9 @@ from procd.master.ledgers import Ledgers
 from procd.master.lifecycle import next_deadline, plan
 from procd.master.listeners import Owner
 from procd.master.listening import Listening
+from procd.master.loggers import Loggers
 from procd.master.loop import Loop
+from procd.master.outputs import Outputs
 from procd.master.processes import Processes
 from procd.master.publicqueue import PublicQueue
 from procd.master.recovery import Recovery
@@ -140,7 +142,11 @@ class Master:
     def _build(self) -> None:
         service = self._service
         events = Events(service)
-        service.processes = Processes(service.origin, self._loop, events.heard, events.died)
+        outputs = Outputs(service.scoreboard)
+        service.processes = Processes(
+            *(service.origin, self._loop, events.heard, events.died), outputs
+        )
+        service.loggers = Loggers(self._config, service.origin, service.processes, outputs)
         service.strangers = Strangers(service.processes, lambda: (self._reader.pid,))
         recovery = service.recovery
         service.cancelling = Cancelling(
@@ -188,7 +194,7 @@ class Master:
         while True:
             now = time.monotonic()
             self._guard(lambda now=now: self._settle(now))  # type: ignore[misc]
-            if service.stopping.is_asked and not service.processes.table:
+            if service.stopping.is_asked and service.processes.are_gone(Role.LOGGER):
                 return
             signums, callbacks = self._loop.wait(self._deadline(now) - time.monotonic())
             for signum in signums:
@@ -259,17 +265,19 @@ class Master:
             for action in actions:
                 self._guard(lambda action=action: self._actions.do(action, now))  # type: ignore[misc]
         self._guard(service.publish)
+        self._guard(service.loggers.tell)
         self._guard(lambda: self._commands.advance(now))
 
     # The end
 
     def _end(self) -> None:
         service = self._service
-        strangers.end(service.processes.reap)
+        strangers.end(service.processes.reap, service.loggers.pids)
         kept = service.recovery.close(service.files.ids_path, discard=service.stopping.discards)
         kept += service.ledgers.close()
         unread = service.ingresses.close(keep=self._commands.is_restart)
         logs.info("stopped", tasks_kept=kept, messages_kept=unread or None)
+        service.loggers.close()
         service.listening.close()
         self._commands.stopped(kept, unread)
         self._control.close()

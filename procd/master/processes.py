@@ -21,6 +21,7 @@ from procd.ipc.scoreboard import Role, Scoreboard, Standing
 from procd.ipc.scoreboard import Seat as Sitting
 from procd.master.backoff import Backoff
 from procd.master.loop import Loop
+from procd.master.outputs import Outputs
 from procd.master.process import Death, Process, describe
 from procd.master.states import BESIDE, BY_BASE, Event, Row, Seat, State, spare_seat
 from procd.spawn import child
@@ -38,7 +39,9 @@ class Processes:
         loop: Loop,
         on_packet: Callable[[Process, Packet], None],
         on_death: Callable[[Death], None],
+        outputs: Outputs,
     ) -> None:
+        self.outputs = outputs
         self.table: dict[int, Process] = {}
         self.held: dict[Seat, Backoff] = {}
         self.restarts: dict[tuple[Role, int], int] = {}
@@ -69,6 +72,10 @@ class Processes:
         found = (p for p in self.table.values() if p.row.seat == seat)
         return next((p for p in found if p.row.state in states), None)
 
+    def are_gone(self, but: Role) -> bool:
+        """Tell whether nobody is left, except of one role."""
+        return all(row.seat.role is but for row in self.rows())
+
     def forget_held(self, generations: set[int]) -> None:
         """A new generation took over: earlier deaths do not count any more."""
         self.held = {
@@ -91,24 +98,22 @@ class Processes:
             logs.error("no free row: too many processes", rows=self._scoreboard.rows)
             return None
         now = time.monotonic()
+        self._incarnation += 1
+        row = Row(number, self._incarnation, seat, State.FORKING, now, deadline)
         try:
+            self.outputs.open(row)
             ours, theirs = Channel.pair()
         except OSError as error:
+            self.outputs.over(row)
             logs.error("no process forked", why=error.strerror, cure="raise LimitNOFILE")
             self.held[seat] = self.held.get(seat, Backoff(1)).after_death(0, now)
             return None
-        self._incarnation += 1
-        row = Row(number, self._incarnation, seat, State.FORKING, now, deadline)
         process = Process(row, ours, restarts=self.restarts.get((seat.role, seat.number), 0))
         self.table[number] = process
-        self._scoreboard.seat(
-            Sitting(
-                *(number, row.incarnation, 0, seat.generation, seat.role, seat.number),
-                Standing.BOOTING,
-            )
-        )
+        self._scoreboard.seat(_sitting(row, Standing.BOOTING))
         self._loop.read(ours, lambda: self._hear(process))
         is_ordered = order(row, theirs)
+        self.outputs.is_forked(row)
         if not is_ordered:
             self._drop(process)
         theirs.close()
@@ -118,12 +123,8 @@ class Processes:
         """Have a spare sit in *seat* from now on, as if it had just been forked for that."""
         row = spare.row.step(Event.TAKE)
         row = spare.row = replace(row, seat=seat, since=time.monotonic(), deadline=deadline)
-        self._scoreboard.seat(
-            Sitting(
-                *(row.row, row.incarnation, row.pid, seat.generation, seat.role, seat.number),
-                Standing.BOOTING,
-            )
-        )
+        self.outputs.named(row)
+        self._scoreboard.seat(_sitting(row, Standing.BOOTING))
 
     def _free_row(self) -> int | None:
         for number in range(1, min(self._scoreboard.rows, words.MAX_ROWS)):
@@ -139,7 +140,8 @@ class Processes:
         Of the master's descriptors it also has those in *keep*.
         """
         try:
-            pid = child.fork(body, {*self._origin.fds, channel.fileno(), *keep})
+            fds = {*self._origin.fds, channel.fileno(), *keep}
+            pid = child.fork(body, fds, self.outputs.writer(row))
         except OSError as error:
             logs.error("fork failed", why=error.strerror)
             return False
@@ -169,6 +171,7 @@ class Processes:
     def _forked(self, process: Process, pid: int) -> None:
         process.row = replace(process.row, pid=pid).step(Event.FORKED)
         process.forked = time.monotonic()
+        self.outputs.named(process.row)
         self._scoreboard.stand(process.row.row, pid, Standing.BOOTING)
         status = self._statuses.pop(pid, 0)
         try:
@@ -193,6 +196,7 @@ class Processes:
     def _drop(self, process: Process) -> None:
         """Take out a row that never became a process."""
         del self.table[process.row.row]
+        self.outputs.over(process.row)
         self._scoreboard.clear(process.row.row)
         if process.channel.fileno() >= 0:
             self._loop.forget(process.channel)
@@ -283,12 +287,9 @@ class Processes:
 
     def _died(self, process: Process, status: int) -> None:
         self._last_words(process)
-        row, seat = process.row, process.row.seat
-        sitting = Sitting(
-            *(row.row, row.incarnation, row.pid, seat.generation, seat.role, seat.number),
-            Standing.LEAVING,
-        )
+        row, sitting = process.row, _sitting(process.row, Standing.LEAVING)
         self.table.pop(row.row, None)
+        self.outputs.over(row)
         self._scoreboard.clear(row.row)
         if process.pidfd >= 0:
             os.close(process.pidfd)
@@ -311,3 +312,9 @@ class Processes:
                 os.close(fd)
             if packet.kind != "forked":
                 self._on_packet(process, packet)
+
+
+def _sitting(row: Row, standing: Standing) -> Sitting:
+    seat = row.seat
+    names = (row.row, row.incarnation, row.pid, seat.generation, seat.role, seat.number)
+    return Sitting(*names, standing)

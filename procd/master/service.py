@@ -11,6 +11,7 @@ from math import inf
 from procd import logs
 from procd.config.schema import Config
 from procd.ipc.scoreboard import Role, Scoreboard
+from procd.logger.entry import LEVELS
 from procd.master.bases import Bases
 from procd.master.cancelling import Cancelling
 from procd.master.files import Files
@@ -21,6 +22,8 @@ from procd.master.ledgers import LEDGER_GRACE, Ledgers
 from procd.master.ledgers import SEAT as LEDGER_SEAT
 from procd.master.lifecycle import Want
 from procd.master.listening import Listening
+from procd.master.loggers import SEAT as LOGGER_SEAT
+from procd.master.loggers import Loggers
 from procd.master.loop import Loop
 from procd.master.process import Process
 from procd.master.processes import Processes
@@ -63,6 +66,7 @@ class Service:
     ledgers: Ledgers = field(init=False)
     gates: Gates = field(init=False)
     strangers: Strangers = field(init=False)
+    loggers: Loggers = field(init=False)
     count_refused: Callable[[], int] = field(default=lambda: 0)  # control requests
     _is_said: bool = False  # ready or not
 
@@ -76,7 +80,7 @@ class Service:
             base=self.bases.number,
             next_base=self.bases.next_number,
             has_spare=self._may_fork_ahead(),
-            beside=(*self._from_outside(), *self._ledger(bool(want.shares))),
+            beside=(LOGGER_SEAT, *self._from_outside(), *self._ledger(bool(want.shares))),
         )
 
     def _from_outside(self) -> tuple[Seat, ...]:
@@ -129,7 +133,7 @@ class Service:
 
     def set_log_level(self, level: str) -> None:
         """Have the master and every process log from this level on."""
-        if logs.log.level == logs.LEVELS[level]:
+        if logs.log.level == LEVELS[level]:
             return
         logs.set_level(level)
         for process in self.processes.table.values():
@@ -146,6 +150,7 @@ class Service:
         """Tell the processes how many there are now, and tasks who is there to run them."""
         counts = self.generations.counts
         self.scoreboard.set_counts(counts.worker, counts.task)
+        self.processes.outputs.counted()
         self.recovery.readdress()
         self.recovery.retry(time.monotonic())
 

@@ -10,8 +10,10 @@ from procd.ipc.scoreboard import Role
 
 SEATED = (Role.WORKER, Role.TASK)
 BY_BASE = (Role.BASE, Role.SPARE)  # whose generations are those of bases
-BESIDE = (Role.INGRESS, Role.LEDGER, Role.GATE)  # of no generation, each a fork of the master's
-DISPATCHING = (*SEATED, *BESIDE)  # who may hold tasks, and is given time to leave
+# Of no generation, each a fork of the master's.
+BESIDE = (Role.INGRESS, Role.LEDGER, Role.GATE, Role.LOGGER)
+# Who may hold tasks, and is given time to leave.
+DISPATCHING = tuple(role for role in (*SEATED, *BESIDE) if role is not Role.LOGGER)
 
 
 class State(Enum):
@@ -85,8 +87,8 @@ class Seat:
     """One place to be filled: a role's number within a generation.
 
     Bases count their own generations; a spare is of the base that it was forked from. Ingress,
-    ledger and gate are of none (0): the number of an ingress's seat counts how often another one
-    took over.
+    ledger, gate and logger are of none (0): the number of an ingress's seat counts how often
+    another one took over.
     """
 
     role: Role

@@ -35,6 +35,7 @@ ROLES = {
     Role.INGRESS: "ingress",
     Role.LEDGER: "ledger",
     Role.GATE: "gate",
+    Role.LOGGER: "logger",
 }
 
 Json = dict[str, object]

@@ -18,13 +18,13 @@ SECONDS = 2.0
 RIPE_SECONDS = 1.0  # an intermediate lives for milliseconds
 
 
-def end(reap: Callable[[], object]) -> None:
-    """SIGKILL every child that is left, and *reap*.
+def end(reap: Callable[[], object], but: Collection[int]) -> None:
+    """SIGKILL every child that is left, *but* these, and *reap*.
 
     Each round may hand us the children of those that it ended.
     """
     until = time.monotonic() + SECONDS
-    while (left := process.children(os.getpid())) and time.monotonic() < until:
+    while (left := {*process.children(os.getpid())} - {*but}) and time.monotonic() < until:
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         select.select([], [], [], 0.002)  # dying takes them a moment

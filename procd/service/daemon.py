@@ -22,6 +22,9 @@ import daemon
 from procd import logs
 from procd.config.schema import Config
 from procd.errors import ProcdError, StartFailed
+from procd.logger import target
+from procd.logger.target import Target
+from procd.service import unit
 
 UMASK = 0o027
 DESCRIPTORS_MAX = 1 << 20  # max_conn is at most a million
@@ -62,6 +65,27 @@ def open_log(path: Path) -> int:
         raise StartFailed(f"cannot open the log {path}: {error.strerror} (log_file)") from None
 
 
+def targets(config: Config, file: int | None) -> list[Target]:
+    """Return where the log is written: stderr or journald, and *file* (2 where that is stderr)."""
+    environ, form = os.environ, config.log_format
+    auto = form == "auto"
+    if auto:
+        form = "text"
+        if config.log_file is None and target.is_journal(2, environ):
+            form = "journal"
+    found: list[Target] = []
+    if form == "journal":
+        form = "text"
+        journal = target.journal_socket()
+        if journal is not None:
+            found.append(Target(journal, "journal", identifier=unit.name_of(config)))
+    if file is not None:
+        found.append(Target(file, form, path=config.log_file))
+    if not any(each.fd == 2 or each.format == "journal" for each in found):
+        found.append(Target(2, form, colour=target.is_coloured(2, environ)))
+    return found
+
+
 def run_foreground(config: Config, overrides: Sequence[str], *, single: bool = False) -> int:
     """Be the master until it is told to stop; the log goes to stderr and the log file.
 
@@ -70,8 +94,8 @@ def run_foreground(config: Config, overrides: Sequence[str], *, single: bool = F
     repair_streams()
     if single:
         with terminal_kept():
-            return _run_foreground(config, overrides)
-    return _run_foreground(config, overrides)
+            return _run_foreground(config, overrides, captures=False)
+    return _run_foreground(config, overrides, captures=True)
 
 
 @contextmanager
@@ -89,12 +113,10 @@ def terminal_kept() -> Iterator[None]:
             termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
-def _run_foreground(config: Config, overrides: Sequence[str]) -> int:
+def _run_foreground(config: Config, overrides: Sequence[str], *, captures: bool) -> int:
     os.umask(UMASK)
-    if config.log_file is None:
-        logs.setup((2,), config.log_level)
-    else:
-        logs.to_file(open_log(config.log_file), also_stderr=True, level=config.log_level)
+    file = None if config.log_file is None else open_log(config.log_file)
+    logs.setup(targets(config, file), config.log_level, captures=captures)
     logs.name_process("master")
     failure: list[str] = []
     status = _run(config, overrides, lambda why: failure.append(why) if why else None)
@@ -135,7 +157,7 @@ def run_daemon(config: Config, overrides: Sequence[str], ready_fd: int) -> int:
             )
             context.open()
         os.close(log)  # stderr is the log from here on
-        logs.to_file(2, also_stderr=False, level=config.log_level)
+        logs.setup(targets(config, None if config.log_file is None else 2), config.log_level)
         logs.name_process("master")
         return _run(config, overrides, ready)
     except ProcdError as error:

@@ -87,7 +87,9 @@ class Base:
         for packet in packets:
             channel = Channel.of_fd(os.dup(packet.fds[0]))
             life = Template(self._origin, self._shared, channel, self._preloaded.packages)
-            birth = Birth(life.run, channel, (self._channel.fileno(), *packet.fds))
+            output = packet.fds[1] if len(packet.fds) > 1 else -1
+            mine = (self._channel.fileno(), packet.fds[0])
+            birth = Birth(life.run, channel, mine, output)
             try:
                 child.fork_for_master([birth], self._origin.master_pid)
             finally:

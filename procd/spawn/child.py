@@ -42,11 +42,12 @@ _NOT_MINE = (
 )
 
 
-def fork(body: Callable[[], int], keep: Collection[int]) -> int:
+def fork(body: Callable[[], int], keep: Collection[int], output: int = -1) -> int:
     """Fork a child that runs *body* and exits with its status; return its pid.
 
-    All descriptors but 0-2, the log's and *keep* are closed in it. Raises OSError if the
-    kernel refuses.
+    It prints into *output*, a pipe to the logger, if that is given; else what it logs it writes
+    itself. All descriptors but 0-2, the log's and *keep* are closed in it. Raises OSError if
+    the kernel refuses.
     """
     _flush()
     handled = _handled()
@@ -58,7 +59,9 @@ def fork(body: Callable[[], int], keep: Collection[int]) -> int:
         parent = os.getppid()
         _enter(handled)
         atexit._clear()  # noqa: SLF001 - the master's own (python-daemon's) are not ours
-        process.close_fds_except({0, 1, 2, *logs.fds(), *keep})
+        logs.hand_over(None)
+        _print_into(output)
+        process.close_fds_except({0, 1, 2, *(() if output >= 0 else logs.fds()), *keep})
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
     return _run(lambda: _bound_to(parent, body))
@@ -79,6 +82,7 @@ class Birth:
     body: Callable[[Adopt], int]
     channel: Channel
     close: Collection[int]
+    output: int = -1  # what it prints into, a pipe to the logger
 
 
 def fork_for_master(births: Sequence[Birth], master: int) -> None:
@@ -116,6 +120,7 @@ def _fork_again(births: Sequence[Birth], handled: Collection[int], all_told: mma
             continue
         if not pid:
             _enter(handled)
+            _print_into(birth.output)
             for fd in birth.close:
                 with suppress(OSError):
                     os.close(fd)
@@ -147,6 +152,11 @@ def _enter(handled: Collection[int]) -> None:
     # The parent's objects stay alive in memory but must not be collected here: their
     # finalisers would close descriptors that are somebody else's by then.
     gc.freeze()
+
+
+def _print_into(output: int) -> None:
+    if output >= 0:
+        logs.print_into(output)
 
 
 def _ignore(signum: int, frame: object) -> None:

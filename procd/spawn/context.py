@@ -79,6 +79,7 @@ class Context:
     origin: Origin
     shared: Shared
     listener_fds: list[int] = field(default_factory=list)
+    output: int = -1  # the pipe that it prints into, until it is forked
     adopt: Callable[[], None] = lambda: None  # called before on_worker_start; see spawn.child
     on_started: Callable[[], None] = lambda: None  # called once on_worker_start has returned
 

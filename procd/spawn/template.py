@@ -10,7 +10,6 @@ leaves; its successor is bare, and what that forks imports the same sources for 
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import sys
 from collections.abc import Callable
@@ -55,8 +54,6 @@ class Template:
         """
         logs.name_process("spare")
         process.set_name("procd: spare")
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(line_buffering=True)  # print() belongs in the log at once
         adopt()
         stacks.answer(self._origin.ipc_dir)
         rehearse(self._origin.code_dir)
@@ -71,7 +68,7 @@ class Template:
         self._generation = packet.number("generation")
         self._kind = Kind(packet.number("kind"))
         self._app = AppImport(self._config, self._origin.code_dir, self._packages)
-        logs.name_process(f"template-{self._generation}")
+        logs.name_process("template")
         process.set_name("procd: template")
         logs.set_level(self._config.log_level)  # the base has that of its own fork
         os.environ.update(self._config.env)
@@ -114,6 +111,7 @@ class Template:
                 partial(self._become, context),
                 context.channel,
                 (mine | theirs) - set(_descriptors(context)),
+                context.output,
             )
             for context in contexts
         ]
@@ -122,11 +120,12 @@ class Template:
         finally:
             for context in contexts:
                 context.channel.close()
-                for fd in context.listener_fds:
+                for fd in {context.output, *context.listener_fds} - {-1}:
                     os.close(fd)
 
     def _context(self, packet: Packet) -> Context:
         channel, *listeners = (os.dup(fd) for fd in packet.fds)
+        output = listeners.pop(0) if packet.body.get("has_output") else -1
         return Context(
             Role(packet.number("role")),
             packet.number("number"),
@@ -139,6 +138,7 @@ class Template:
             self._origin,
             self._shared,
             listeners,
+            output,
         )
 
     def _become(self, context: Context, adopt: Adopt) -> int:
@@ -172,7 +172,7 @@ async def _live(context: Context) -> int:
 
 
 def _descriptors(context: Context) -> tuple[int, ...]:
-    return context.channel.fileno(), *context.listener_fds
+    return context.channel.fileno(), context.output, *context.listener_fds
 
 
 def reseed() -> None:

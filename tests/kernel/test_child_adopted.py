@@ -20,6 +20,7 @@ from procd.ipc.scoreboard import Role, Scoreboard
 from procd.ipc.spool import Spool
 from procd.linux import process
 from procd.master.loop import Loop
+from procd.master.outputs import Outputs
 from procd.master.process import Death, Process
 from procd.master.processes import Processes
 from procd.master.states import Row, Seat, State
@@ -234,7 +235,8 @@ class Table:
         self.bell, self.spool, self.ends = Doorbell(), Spool(folder / "spool"), list[Channel]()
         shared = (Layout.of(64, 256, 0), self.spool, 0, self.bell, Scoreboard(8))
         origin = Origin(os.getpid(), folder, -1, *shared, -1, Bell())
-        self.processes = Processes(origin, self.loop, self.heard, self.deaths.append)
+        self.outputs, heard = Outputs(origin.scoreboard), (self.heard, self.deaths.append)
+        self.processes = Processes(origin, self.loop, *heard, self.outputs)
 
     def heard(self, _process: Process, packet: Packet) -> None:
         self.said.append(packet.kind)
@@ -243,8 +245,7 @@ class Table:
         """Have a process appear; return its end of the channel."""
 
         def order(_row: Row, channel: Channel) -> bool:
-            end = Channel.of_fd(os.dup(channel.fileno()))
-            self.ends.append(end)
+            self.ends.append(end := Channel.of_fd(os.dup(channel.fileno())))
             return end.send("forked", {"pid": pid}) and all(end.send(kind) for kind in then)
 
         self.processes.fork(Seat(Role.WORKER, 0, 1), inf, order)
@@ -255,12 +256,12 @@ class Table:
             callback()
 
     def close(self) -> None:
+        self.outputs.close()
         table = self.processes.table.values()
         for end in (*self.ends, *(each.channel for each in table)):
             end.close()
-        for fd in (self.bell.fd, self.spool.fd, *(each.pidfd for each in table)):
-            if fd >= 0:
-                os.close(fd)
+        for fd in {self.bell.fd, self.spool.fd, *(each.pidfd for each in table)} - {-1}:
+            os.close(fd)
         self.loop._selector.close()
         self.loop._signals.close()
         self.loop._writer.close()

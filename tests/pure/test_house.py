@@ -20,7 +20,11 @@ HOUSE = REPOSITORY / "procd"
 # package on the same floor, never in a circle. "master.*" is every room of master but those that
 # have a line themselves: the longest match decides. A room may stand here before it exists.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "logs"),
+    (
+        *("errors", "logger.entry", "logger.formats", "logger.target"),
+        *("logger.budget", "logger.joiner", "logger.source", "logger.writer"),
+    ),
+    ("logs",),
     ("config.*", "linux.*", "ipc.words", "ipc.wire", "ipc.foreign.*"),
     (
         *("ipc.layout", "ipc.terms", "ipc.spool", "ipc.arenafile", "ipc.arena", "ipc.scoreboard"),
@@ -32,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("app",),
     ("spawn.*",),
     ("tasks.safeguards", "tasks.outside"),
-    ("tasks.host", "ingress.*", "gate.*"),
+    ("tasks.host", "ingress.*", "gate.*", "logger.*"),
     ("ledger.slots", "ledger.livedesk", "ledger.way", "ledger.ledger"),
     ("worker.acceptor", "worker.connection", "taskworker.runner"),
     ("worker.movable", "worker.handover", "worker.mover", "worker.drain"),
@@ -69,9 +73,9 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "multiprocessing": (),
     "pickle": (),
     "shelve": (),
-    # The ingress never forks, and a queue has no descriptor to wait for. The client lives in
-    # somebody else's program.
-    "threading": ("ingress.sentry", "client.*"),
+    # The ingress never forks, and a queue has no descriptor to wait for; nor does the logger, and
+    # a disk has none either. The client lives in somebody else's program.
+    "threading": ("ingress.sentry", "logger.writer", "client.*"),
 }
 
 # The only rooms that may call os.fork: what stands around a fork is said once.

@@ -164,7 +164,7 @@ class Service:
         self.ok("start", *options)
         return self
 
-    def start_foreground(self, *options: str) -> subprocess.Popen[bytes]:
+    def start_foreground(self, *options: str, stderr: int | None = None) -> subprocess.Popen[bytes]:
         """Start in a session of its own; return when it serves."""
         self._address = None
         with (self.root / "foreground.out").open("wb") as out:
@@ -174,7 +174,7 @@ class Service:
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=out,
-                stderr=out,
+                stderr=out if stderr is None else stderr,
                 start_new_session=True,
             )
         self.wait_for(lambda: self.run("status", "--json").returncode == 0, 15)

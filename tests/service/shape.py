@@ -60,6 +60,14 @@ class Leftover(TypedDict):
     command: str
 
 
+class Log(TypedDict):
+    file: str | None
+    formats: list[str]
+    held_back: int
+    lost: int
+    error: str | None
+
+
 class Status(TypedDict):
     state: str
     pid: int
@@ -73,3 +81,4 @@ class Status(TypedDict):
     base: Base
     ledger: Ledger
     leftovers: list[Leftover]
+    log: Log

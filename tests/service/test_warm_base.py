@@ -167,7 +167,7 @@ def test_status_tells_the_memory_of_every_process(make: Serve, tmp_path: Path) -
     wait_warm(service)
     processes = service.status()["processes"]
     assert {p["role"] for p in processes} - {"spare"} == {
-        *("base", "template", "worker", "task", "ledger")
+        *("base", "template", "worker", "task", "ledger", "logger")
     }
     for process in processes:
         assert 0 < process["pss_bytes"] <= process["rss_bytes"]
