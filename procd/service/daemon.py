@@ -67,9 +67,10 @@ def open_log(path: Path) -> int:
 
 def targets(config: Config, file: int | None) -> list[Target]:
     """Return where the log is written: stderr or journald, and *file* (2 where that is stderr)."""
-    environ, form = os.environ, config.log_format
-    auto = form == "auto"
-    if auto:
+    environ, form, path = os.environ, config.log_format, config.log_file
+    if path is not None:  # a release that is switched behind a link does not take the log along
+        path = Path(os.path.realpath(path.parent), path.name)
+    if form == "auto":
         form = "text"
         if config.log_file is None and target.is_journal(2, environ):
             form = "journal"
@@ -80,7 +81,7 @@ def targets(config: Config, file: int | None) -> list[Target]:
         if journal is not None:
             found.append(Target(journal, "journal", identifier=unit.name_of(config)))
     if file is not None:
-        found.append(Target(file, form, path=config.log_file))
+        found.append(Target(file, form, path=path))
     if not any(each.fd == 2 or each.format == "journal" for each in found):
         found.append(Target(2, form, colour=target.is_coloured(2, environ)))
     return found
