@@ -9,6 +9,7 @@ import click
 from procd.cli.checking import check_app
 from procd.cli.client import NoAnswer, Service
 from procd.cli.root import config_path, overrides_option
+from procd.cli.waiting import shown
 from procd.config.load import load
 from procd.errors import ConfigError, NotRunning, ProcdError
 from procd.linux import process
@@ -54,7 +55,8 @@ def status(ctx: click.Context, *, as_json: bool) -> None:
 def check(ctx: click.Context, overrides: tuple[str, ...]) -> None:
     """Validate the config and import the app; print every problem with its place."""
     config = load(config_path(ctx), overrides)
-    problem = check_app(config)
+    with shown("checking the app"):
+        problem = check_app(config)
     if problem is not None:
         raise ConfigError(problem)
     if process.identity(config.user, config.group)[0] == 0:

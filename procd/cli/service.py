@@ -12,6 +12,7 @@ import click
 from procd.cli.checking import check_app
 from procd.cli.client import NoAnswer, Service
 from procd.cli.root import config_path, overrides_option
+from procd.cli.waiting import shown
 from procd.config.load import load
 from procd.config.schema import YEAR, Config
 from procd.errors import AlreadyRunning, ConfigError, NotRunning, ProcdError, UsageError
@@ -82,7 +83,8 @@ def _start(
         sys.exit(daemon.run_foreground(config, overrides, single=single))
     if config.log_file is None:
         click.echo("procd: log_file is null: in the background the log goes nowhere", err=True)
-    pid = daemon.start_daemon(config, overrides)
+    with shown("starting"):
+        pid = daemon.start_daemon(config, overrides)
     addresses = Service(config.path).ask({"command": "status"}, GRACE_SECONDS)["status"]
     listeners = addresses.get("listeners") if isinstance(addresses, dict) else None
     where = ", ".join(listeners) if isinstance(listeners, list) else ""
@@ -99,7 +101,9 @@ def stop(ctx: click.Context, timeout: float | None, *, discard: bool) -> None:
     """Stop the service; returns when every process of it is gone."""
     service = Service(config_path(ctx))
     _refuse_unit(service, "stop")
-    click.echo(_stop(service, timeout, discard=discard))
+    with shown("stopping"):
+        said = _stop(service, timeout, discard=discard)
+    click.echo(said)
 
 
 def _stop(
@@ -141,13 +145,16 @@ def _stop(
 def restart(ctx: click.Context, overrides: tuple[str, ...]) -> None:
     """Stop and start; a config or app that is bad leaves the old service running."""
     config = load(config_path(ctx), overrides)
-    problem = check_app(config, is_about_to_start=True)
+    with shown("checking the app"):
+        problem = check_app(config, is_about_to_start=True)
     if problem is not None:
         raise ConfigError(f"{problem}\nnothing was stopped")
     service = _running(config.path)
     if service is not None:
         _refuse_unit(service, "restart")
-        click.echo(_stop(service, restart=True))
+        with shown("stopping"):
+            said = _stop(service, restart=True)
+        click.echo(said)
     _start(config, overrides, foreground=False)
 
 
@@ -158,7 +165,8 @@ def reload(ctx: click.Context, *, tasks: bool) -> None:
     """Take code and config from the disk; returns when the new generation serves."""
     service = Service(config_path(ctx))
     try:
-        answer = service.ask({"command": "reload", "tasks": tasks})
+        with shown("reloading"):
+            answer = service.ask({"command": "reload", "tasks": tasks})
     except NoAnswer as error:
         service.signal(signal.SIGUSR2 if tasks else signal.SIGHUP)
         raise ProcdError(f"{error}; signalled pid {service.pid} instead, see its log") from None
@@ -176,7 +184,10 @@ def scale(ctx: click.Context, counts: tuple[str, ...]) -> None:
         if name not in ("worker", "task") or not text.isdecimal() or len(text) > 9:
             raise UsageError(f"{part!r}: say worker=N or task=M")
         request[name] = int(text)
-    _finish(ctx, Service(config_path(ctx)).ask(request))
+    service = Service(config_path(ctx))
+    with shown("scaling"):
+        answer = service.ask(request)
+    _finish(ctx, answer)
 
 
 def _finish(ctx: click.Context, answer: dict[str, object]) -> None:
