@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from mmap import mmap
 from typing import NamedTuple
 
-from procd.ipc import words
+from procd.ipc import terms, words
 
 MAGIC = b"procdarn"
-VERSION = 2
+VERSION = 3
 PAGE = 4096
 META_BYTES = 128
 
@@ -30,9 +30,12 @@ WORD = struct.Struct("<Q")  # aligned, in one pack_into: never torn
 _HEADER = struct.Struct("<8sIIIIQ")  # magic, version, slots, slot_bytes, chunk_slots, first epoch
 _CRC = struct.Struct("<I")
 META = struct.Struct("<IIiiIIIdQIQ")
+SEAL_AT = 44  # within the meta's bytes: see seal()
 LEDGER_AT = 48  # within the meta's bytes: the ledger's own word
 RESULT_AT = 56  # within the meta's bytes: one word, result bytes << 1 | failed
+SEAL = struct.Struct("<I")
 _LENGTHS = struct.Struct("<24xI28xQ")  # the payload's, and that word
+_FLAGS_AT = 16
 _OWED = struct.Struct("<16xI28xQ")  # flags, and the ledger's word
 
 NOBODY = 0
@@ -156,7 +159,7 @@ class Meta(NamedTuple):
     payload_bytes: int
     accepted_at: float  # wall clock, for people
     task_id: int = 0  # of one that is in the arena again; 0 = its token
-    checksum: int = 0  # see checksum()
+    seal: int = 0  # see seal()
     ledger: int = OPEN
 
     def pack(self) -> bytes:
@@ -167,13 +170,22 @@ class Meta(NamedTuple):
         return cls(*META.unpack_from(data))
 
 
-# A Meta's up to its checksum, quicker made than one.
+# A Meta's up to its seal, quicker made than one.
 MetaValues = tuple[int, int, int, int, int, int, int, float, int]
 
 
-def checksum(payload: bytes, token: int) -> int:
-    """Return what binds a payload to one use of one slot: damage runs no wrong task."""
-    return zlib.crc32(payload, token & 0xFFFF_FFFF)
+BROKEN = bytes(SEAL.size)  # the seal of a task that is over: damage to its word runs it no more
+
+
+def seal(head: bytes, payload: bytes, token: int) -> int:
+    """Return what binds a task to one use of one slot: damage runs no wrong task.
+
+    *head* are the META_BYTES of its slot; whatever of them may change later is left out.
+    """
+    sealed = zlib.crc32(head[:SEAL_AT], (token ^ token >> 32) & 0xFFFF_FFFF)
+    if head[_FLAGS_AT] & terms.TERMS:
+        sealed = zlib.crc32(head[terms.FIXED], sealed)
+    return zlib.crc32(payload, sealed)
 
 
 def is_owed(body: bytes | mmap, at: int = 0) -> bool:

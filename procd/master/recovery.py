@@ -9,7 +9,6 @@ slot tells of (removed).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import islice
@@ -294,6 +293,11 @@ class Recovery:
 
         All other processes are gone.
         """
+        if self.arena.lost:
+            self._token_queue.remove()
+            inheritance.set_arena_aside(self.arena.path, self.arena.lost)
+            self.arena.close()
+            return 0
         for slot in list(self.arena.in_use()):
             if slot.state is SlotState.RUNNING:
                 self._run_again(slot)
@@ -307,8 +311,7 @@ class Recovery:
         self.arena.spool.sweep(self.arena.needs)
         inheritance.write_floor(ids_file, self.arena.last_epoch() + 1)
         self._token_queue.remove()
-        if not any(self.arena.states()):
-            os.unlink(self.arena.path)
+        inheritance.leave(self.arena, is_empty=not any(self.arena.states()))
         self.arena.close()
         return kept
 

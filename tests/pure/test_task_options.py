@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from math import inf, isclose
+from math import inf, isclose, nan
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +51,15 @@ def test_what_changes_later_is_a_word_of_its_own(these: Terms) -> None:
     for at, word in ((terms.TRIES_AT, these.tries), (terms.CANCELLED_AT, these.cancelled)):
         assert at % 8 == 0
         assert layout.WORD.unpack_from(body, at)[0] == word
+
+
+def test_counts_that_are_damaged_still_fit_their_word() -> None:
+    assert Terms(crashes=2**32, failures=2**40).tries == 2**64 - 1
+
+
+def test_what_is_no_time_is_due_at_once() -> None:
+    for due in (nan, -1.0, -inf):
+        assert Terms.unpack(bytes(terms.AT) + Terms(due=due).pack()).due == 0.0
 
 
 def test_a_task_without_options_has_no_terms() -> None:
