@@ -1,4 +1,4 @@
-"""The arena cut short or removed while the service runs: said by name, ended by itself, and kept."""
+"""The arena cut short or removed under a running service: said, ended by itself, and kept."""
 
 from __future__ import annotations
 
