@@ -16,7 +16,7 @@ from procd.ipc.terms import Terms
 from procd.master.endings import after_crash
 from procd.tasks import failure, options
 from procd.tasks.options import PLAIN, Options
-from procd.tasks.unsent import Unsent
+from procd.tasks.unsent import OLDEST_EACH, Unsent
 
 NOW = 1_000_000.0
 TOKEN = 77
@@ -176,11 +176,16 @@ def test_tokens_leave_by_priority_and_equals_in_their_order(given_: list[int], r
         unsent.add(token, priority)
     assert unsent.holds_up(9) is bool(given_)
     unsent.send(try_send)
-    expected = sorted((priority, token) for token, priority in enumerate(given_))
+    expected: list[tuple[int, int]] = []
+    left = sorted((priority, token) for token, priority in enumerate(given_))
+    while left:
+        oldest_is_due = (len(expected) + 1) % OLDEST_EACH == 0
+        expected.append(min(left, key=lambda pair: pair[1]) if oldest_is_due else left[0])
+        left.remove(expected[-1])
     assert sent == expected[:room]
     assert len(unsent) == len(given_) - len(sent)
     if unsent:
-        most_urgent = expected[room][0]
+        most_urgent = min(priority for priority, _ in expected[room:])
         assert unsent.holds_up(most_urgent)
         assert not unsent.holds_up(most_urgent - 1)
 

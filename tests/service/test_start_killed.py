@@ -22,11 +22,10 @@ def sight(service: Service) -> tuple[object, ...]:
     """What can be seen of a start from outside: it differs whenever one has come further."""
     state = service.root / "state"
     found = sorted(
-        (entry.path, entry.stat(follow_symlinks=False).st_mtime_ns)
+        (path, os.lstat(path).st_mtime_ns)
         for folder in (service.run_dir, service.run_dir / "ipc", state)
         if folder.is_dir()
-        for entry in os.scandir(folder)
-        if entry.name.isprintable()
+        for path in folder.iterdir()
     )
     rows = Path("/proc/sysvipc/msg").read_text().splitlines()
     tokens = [tuple(row.split()[1:5]) for row in rows]
