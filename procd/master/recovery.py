@@ -200,7 +200,8 @@ class Recovery:
 
     def queue_is_missed(self, now: float) -> None:
         """A process did not find the queue: make it anew and refill it from the arena."""
-        if self._token_queue.is_gone() and self._token_queue.remake():
+        if self._token_queue.is_gone():
+            self._token_queue.remake()  # if that fails, with the first token that is sent
             self._queue_again()
             self.retry(now)
 
