@@ -290,10 +290,7 @@ class Recovery:
     # The end
 
     def close(self, ids_file: Path, *, discard: bool) -> int:
-        """Remove the queue and, if no task is left, the arena; return how many are kept.
-
-        All other processes are gone.
-        """
+        """All others are gone: remove the queue, and an empty arena; return how many are kept."""
         if self.arena.lost:
             self._token_queue.remove()
             inheritance.set_arena_aside(self.arena.path, self.arena.lost)
