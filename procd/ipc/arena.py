@@ -27,7 +27,7 @@ from procd.ipc import words
 from procd.ipc.layout import Layout, Meta, MetaValues
 from procd.ipc.spool import RESULT, TASK, Spool
 from procd.ipc.terms import AT as TERMS_AT
-from procd.ipc.terms import CANCELLED_AT, DUE_AT, TRIES_AT, Terms
+from procd.ipc.terms import CANCELLED_AT, DUE_AT, FIXED_AT, FIXED_END, TERMS, TRIES_AT, Terms
 from procd.ipc.words import SlotState
 from procd.linux import recordlock
 
@@ -111,7 +111,8 @@ class Arena:
         lay.META.pack_into(self.map, at, *meta, 0, lay.OPEN)
         if terms:
             self.map[at + TERMS_AT : at + lay.META_BYTES] = terms
-        seal = lay.seal(self.map[at : at + lay.META_BYTES], payload, token)
+        fixed = terms[FIXED_AT - TERMS_AT : FIXED_END - TERMS_AT]
+        seal = lay.seal(self.map[at : at + lay.SEAL_AT], fixed, payload, token)
         lay.SEAL.pack_into(self.map, at + lay.SEAL_AT, seal)
         self._set_word(slot, words.pack(state, 0, 0, epoch))
         return token
@@ -227,10 +228,10 @@ class Arena:
     def _task(self, token: int) -> tuple[Meta, bytes]:
         """Return a task as it was accepted: its meta and data; raises Damaged."""
         at = self._body_at(words.slot_of(token))
-        head = self.map[at : at + lay.META_BYTES]
-        meta = Meta._make(lay.META.unpack_from(head))
+        meta = Meta._make(lay.META.unpack_from(self.map, at))
         payload = self._get(token, TASK, at + lay.META_BYTES, meta.payload_bytes)
-        if lay.seal(head, payload, token) != meta.seal:
+        fixed = self.map[at + FIXED_AT : at + FIXED_END] if meta.flags & TERMS else b""
+        if lay.seal(self.map[at : at + lay.SEAL_AT], fixed, payload, token) != meta.seal:
             raise lay.Damaged("it is not what was accepted")
         return meta, payload
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from mmap import mmap
 from typing import NamedTuple
 
-from procd.ipc import terms, words
+from procd.ipc import words
 
 MAGIC = b"procdarn"
 VERSION = 3
@@ -35,7 +35,6 @@ LEDGER_AT = 48  # within the meta's bytes: the ledger's own word
 RESULT_AT = 56  # within the meta's bytes: one word, result bytes << 1 | failed
 SEAL = struct.Struct("<I")
 _LENGTHS = struct.Struct("<24xI28xQ")  # the payload's, and that word
-_FLAGS_AT = 16
 _OWED = struct.Struct("<16xI28xQ")  # flags, and the ledger's word
 
 NOBODY = 0
@@ -177,15 +176,13 @@ MetaValues = tuple[int, int, int, int, int, int, int, float, int]
 BROKEN = bytes(SEAL.size)  # the seal of a task that is over: damage to its word runs it no more
 
 
-def seal(head: bytes, payload: bytes, token: int) -> int:
+def seal(head: bytes, fixed: bytes, payload: bytes, token: int) -> int:
     """Return what binds a task to one use of one slot: damage runs no wrong task.
 
-    *head* are the META_BYTES of its slot; whatever of them may change later is left out.
+    *head* is its meta up to SEAL_AT; *fixed* what of its terms never changes, if it has any.
     """
-    sealed = zlib.crc32(head[:SEAL_AT], (token ^ token >> 32) & 0xFFFF_FFFF)
-    if head[_FLAGS_AT] & terms.TERMS:
-        sealed = zlib.crc32(head[terms.FIXED], sealed)
-    return zlib.crc32(payload, sealed)
+    sealed = zlib.crc32(head, (token ^ token >> 32) & 0xFFFF_FFFF)
+    return zlib.crc32(payload, zlib.crc32(fixed, sealed) if fixed else sealed)
 
 
 def is_owed(body: bytes | mmap, at: int = 0) -> bool:

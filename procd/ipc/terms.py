@@ -26,7 +26,7 @@ AT_MOST_ONCE = 8  # not again if its process dies
 
 AT, BYTES = 64, 64  # within the meta's bytes
 DUE_AT, TRIES_AT, CANCELLED_AT = 64, 72, 120
-FIXED = slice(80, 112)  # what never changes, and is sealed (ipc.layout)
+FIXED_AT, FIXED_END = 80, 112  # what never changes, and is sealed (ipc.layout)
 _MOST = 0xFFFF_FFFF
 _TERMS = struct.Struct("<dIIddffIIQQ")
 
