@@ -36,6 +36,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "task retry": ("procd task retry 1867262410915643392", "procd task retry --all"),
     "task cancel": ("procd task cancel 1867262410915643392",),
     "task purge": ("procd task purge", "procd task purge 1867262410915643392"),
+    "queue status": ("procd queue status", "procd queue status --json | jq .slots.queued"),
+    "queue clean": ("procd queue clean --dry-run", "procd queue clean"),
     "queue ls": ("procd queue ls", "procd queue ls --json"),
     "queue stat": ("procd queue stat 1963150487", "procd queue stat /srv/app/key:a"),
     "queue send": (
@@ -47,7 +49,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "procd queue receive 0x75034c97 --timeout 5",
         "procd queue receive 0x75034c97 --type -10 --count 0 --format php",
     ),
-    "queue peek": ("procd queue peek 0x75034c97", "procd queue peek 0x75034c97 --type 3 --json"),
+    "queue peek": (
+        "procd queue peek",
+        "procd queue peek 0x75034c97",
+        "procd queue peek 0x75034c97 --type 3 --json",
+    ),
     "queue rejected": ("procd queue rejected", "procd queue rejected --json"),
     "queue rm": ("procd queue rm 0x75034c97", "procd queue rm 1 2 3"),
     "completion": (

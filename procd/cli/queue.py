@@ -1,4 +1,6 @@
-"""procd queue: message queues from a shell. Needs no config and no service, but for `rejected`.
+"""procd queue: message queues from a shell.
+
+Needs no config and no service, but for `rejected`, `status` and `peek` without a key.
 
 A message that has been taken off is printed whatever it is: where it is not of the format that
 was asked for, as the bytes that came.
@@ -14,7 +16,7 @@ from dataclasses import asdict
 
 import click
 
-from procd.cli import queuepage
+from procd.cli import queueown, queuepage
 from procd.cli.client import Service
 from procd.cli.root import config_path
 from procd.errors import ProcdError, UsageError
@@ -168,13 +170,29 @@ def receive(
 
 
 @queue.command()
-@key_argument
+@click.argument("key", type=Key(), required=False)
 @click.option("--type", "mtype", type=click.IntRange(min=1), help="Only those of this type.")
 @click.option("--count", type=click.IntRange(min=0), default=0, help="At most so many; 0 = all.")
 @format_option
 @json_option
-def peek(key: int, mtype: int | None, count: int, codec: Codec, *, as_json: bool) -> None:
-    """Print messages and leave them where they are."""
+@click.pass_context
+def peek(
+    ctx: click.Context,
+    key: int | None,
+    mtype: int | None,
+    count: int,
+    codec: Codec,
+    *,
+    as_json: bool,
+) -> None:
+    """Print messages and leave them where they are.
+
+    Without KEY the tokens in the service's own queue, each with its task's id.
+    """
+    if key is None:
+        if not queueown.show_own(config_path(ctx), count, as_json=as_json):
+            raise QueueEmpty("the service's queue is empty: no task waits for a task worker")
+        return
     shown = 0
     for index, (data, found) in enumerate(Queue.open(key, "r").peek_all()):
         if mtype is not None and found != mtype:
@@ -256,5 +274,8 @@ def _as_json(row: QueueStat, owner: owners.Owner | None) -> dict[str, object]:
         service = {"config": str(owner.config_path), "pid": owner.pid}
     return {**asdict(row), "mode": f"{row.mode:04o}", "key_hex": label(row.key), "service": service}
 
+
+for each in queueown.COMMANDS:
+    queue.add_command(each)
 
 COMMANDS = (queue,)

@@ -15,10 +15,9 @@ from pathlib import Path
 from procd.config.schema import Config
 from procd.doctor.facts import Left, Place, Who
 from procd.errors import ProcdError
-from procd.linux import mounts, process, sysvtable
+from procd.linux import mounts, process
 from procd.linux.sysv import QueueError
-from procd.master.lease import noted_queue
-from procd.service import record
+from procd.service import record, remains
 from procd.spawn import child
 
 _READ, _WRITE, _PASS = os.R_OK | os.X_OK, os.W_OK | os.X_OK, os.X_OK
@@ -119,21 +118,15 @@ def left(config: Config | None, *, runs: bool) -> tuple[Left, ...]:
 def _in_state(state_dir: Path, *, runs: bool) -> Iterator[Left]:
     if not runs and (state_dir / "arena").exists():
         yield Left("arena", str(state_dir / "arena"))
-    for path in sorted(state_dir.glob("arena.damaged-*")):
+    for path in remains.set_aside_in(state_dir):
         yield Left("damaged", str(path))
 
 
 def _queue(state_dir: Path, config_path: str) -> Iterator[Left]:
-    """The token queue of a killed master: the lease names it, and nobody alive holds that."""
-    try:
-        key, number = noted_queue(state_dir / "lease")
-        pid, start, *_ = (state_dir / "lease").read_text(encoding="ascii").split()
-        is_held = process.is_alive(int(pid), int(start))
-    except (OSError, ValueError):
-        return
-    for row in sysvtable.rows():
-        if key and not is_held and (row.key, row.id) == (key, number):
-            yield Left("queue", hex(key), config_path)
+    """The token queue of a killed master."""
+    found = remains.token_queue(state_dir)
+    if found is not None:
+        yield Left("queue", hex(found.key), config_path)
 
 
 def owner(config: Config, master: Who, account: Callable[[int], Who]) -> Who | None:

@@ -27,7 +27,7 @@ from procd.ipc import words
 from procd.ipc.layout import Layout, Meta, MetaValues
 from procd.ipc.spool import RESULT, TASK, Spool
 from procd.ipc.terms import AT as TERMS_AT
-from procd.ipc.terms import CANCELLED_AT, DUE_AT, TRIES_AT, Terms
+from procd.ipc.terms import CANCELLED_AT, DUE_AT, FIXED_AT, FIXED_END, TERMS, TRIES_AT, Terms
 from procd.ipc.words import SlotState
 from procd.linux import recordlock
 
@@ -108,9 +108,12 @@ class Arena:
         epoch = words.epoch_of(self.word(slot)) + 1
         token = words.token(slot, epoch)
         self._put(token, TASK, at + lay.META_BYTES, payload)
-        lay.META.pack_into(self.map, at, *meta, lay.checksum(payload, token), lay.OPEN)
+        lay.META.pack_into(self.map, at, *meta, 0, lay.OPEN)
         if terms:
             self.map[at + TERMS_AT : at + lay.META_BYTES] = terms
+        fixed = terms[FIXED_AT - TERMS_AT : FIXED_END - TERMS_AT]
+        seal = lay.seal(self.map[at : at + lay.SEAL_AT], fixed, payload, token)
+        lay.SEAL.pack_into(self.map, at + lay.SEAL_AT, seal)
         self._set_word(slot, words.pack(state, 0, 0, epoch))
         return token
 
@@ -192,6 +195,8 @@ class Arena:
         slot, epoch = words.slot_of(token), words.token_epoch(token)
         if self.layout.is_spooled(self.map, self._body_at(slot)):
             self.spool.remove(token)
+        at = self._body_at(slot) + lay.SEAL_AT
+        self.map[at : at + lay.SEAL.size] = lay.BROKEN
         self._set_word(slot, words.pack(SlotState.FREE, 0, 0, epoch))
 
     # Task worker
@@ -218,16 +223,17 @@ class Arena:
             return None
         word = self.word(slot)
         self._set_word(slot, words.moved(word, SlotState.RUNNING, self.row))
-        meta = Meta._make(lay.META.unpack_from(self.map, self._body_at(slot)))
-        return words.attempt_of(word), meta, self._payload(token, meta)
+        return words.attempt_of(word), *self._task(token)
 
-    def _payload(self, token: int, meta: Meta) -> bytes:
-        """Return a task's data; raises Damaged."""
-        start = self._body_at(words.slot_of(token)) + lay.META_BYTES
-        payload = self._get(token, TASK, start, meta.payload_bytes)
-        if lay.checksum(payload, token) != meta.checksum:
+    def _task(self, token: int) -> tuple[Meta, bytes]:
+        """Return a task as it was accepted: its meta and data; raises Damaged."""
+        at = self._body_at(words.slot_of(token))
+        meta = Meta._make(lay.META.unpack_from(self.map, at))
+        payload = self._get(token, TASK, at + lay.META_BYTES, meta.payload_bytes)
+        fixed = self.map[at + FIXED_AT : at + FIXED_END] if meta.flags & TERMS else b""
+        if lay.seal(self.map[at : at + lay.SEAL_AT], fixed, payload, token) != meta.seal:
             raise lay.Damaged("it is not what was accepted")
-        return payload
+        return meta, payload
 
     def _is_claimable(self, token: int) -> bool:
         word = self.word(words.slot_of(token))

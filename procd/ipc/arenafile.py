@@ -2,8 +2,8 @@
 
 The master writes a slot only when nobody else may: its task worker is reaped, its
 dispatcher is reaped, or (an addressed task whose seat is gone) under the slot's lock.
-A file that is no arena of ours is set aside under another name, never trusted and never
-deleted.
+A file that is no arena of ours is set aside, never trusted and never deleted. One that
+somebody cuts short while it is in use reads as empty.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 from procd.errors import StartFailed
 from procd.ipc import layout as lay
-from procd.ipc import words
+from procd.ipc import mending, words
 from procd.ipc.layout import Damaged, Layout, Meta
 from procd.ipc.spool import Spool
+from procd.ipc.steadyfile import SteadyFile
 from procd.ipc.terms import TERMS, Terms
 from procd.ipc.words import SlotState, Writer
 from procd.linux import recordlock
@@ -53,6 +54,7 @@ class ArenaFile:
         self.fd = fd
         self.layout = layout
         self.spool = spool
+        self._file = SteadyFile(fd, layout.size)
 
     @classmethod
     def create(cls, path: Path, layout: Layout) -> ArenaFile:
@@ -92,26 +94,45 @@ class ArenaFile:
         except OSError as error:
             raise StartFailed(f"cannot open the task arena {path}: {error.strerror}") from None
         try:
-            _check_kind(fd)
-            layout = Layout.read(os.pread(fd, lay.PAGE, 0), os.fstat(fd).st_size)
-            return cls(path, fd, layout, Spool(path.with_name(SPOOL)))
+            return cls(path, fd, _layout_of(fd), Spool(path.with_name(SPOOL)))
         except (Damaged, StartFailed):
             os.close(fd)
             raise
 
+    def mend(self) -> tuple[int, int]:
+        """Put right what cannot be true; return how many slots and chunks had to be.
+
+        Such a slot is freed, for nobody can tell what was in it; such a chunk is swept.
+        """
+        table = self._words(0, self.layout.slots)
+        wrong, newest = mending.impossible_slots(self.layout, table)
+        for number in wrong:
+            table[number] = words.pack(SlotState.FREE, 0, 0, newest)
+            self._file.write(lay.WORD.pack(table[number]), self.layout.word_at(number))
+        chunks = mending.ownerless_chunks(self.layout, self.owners(), table)
+        for chunk in chunks:
+            self.set_owner(chunk, lay.ORPHAN)
+        return len(wrong), len(chunks)
+
     # Looking
 
+    @property
+    def lost(self) -> str:
+        """Why it cannot be used any more, "" if it can."""
+        self._file.check()
+        return self._file.lost
+
     def _words(self, first: int, count: int) -> array[int]:
-        return array("Q", os.pread(self.fd, count * 8, self.layout.word_at(first)))
+        return array("Q", self._file.read(count * 8, self.layout.word_at(first)))
 
     def owners(self) -> array[int]:
         """Return the chunk table."""
-        return array("Q", os.pread(self.fd, self.layout.chunks * 8, lay.PAGE))
+        return array("Q", self._file.read(self.layout.chunks * 8, lay.PAGE))
 
     def owner(self, number: int) -> int:
         """Return the owner word of the chunk that a slot is in."""
         at = self.layout.chunk_at(number // self.layout.chunk_slots)
-        return array("Q", os.pread(self.fd, 8, at))[0]
+        return array("Q", self._file.read(8, at))[0]
 
     def slot(self, number: int) -> Slot:
         return Slot(number, *words.unpack(self._words(number, 1)[0]))
@@ -165,14 +186,13 @@ class ArenaFile:
 
     def needs(self, token: int) -> bool:
         """Tell whether a token is that of a slot in use: then its files must stay."""
-        number = words.slot_of(token)
-        if number >= self.layout.slots:
+        if words.slot_of(token) >= self.layout.slots:
             return False
-        slot = self.slot(number)
+        slot = self.slot(words.slot_of(token))
         return slot.token == token and slot.state is not SlotState.FREE
 
     def _meta(self, number: int) -> bytes:
-        return os.pread(self.fd, lay.META_BYTES, self.layout.body_at(number))
+        return self._file.read(lay.META_BYTES, self.layout.body_at(number))
 
     def meta(self, number: int) -> Meta:
         return Meta.unpack(self._meta(number))
@@ -189,7 +209,7 @@ class ArenaFile:
         """Return as much of a payload as stands in the slot: nothing if it is in the spool."""
         size = self.meta(number).payload_bytes
         at = self.layout.body_at(number) + lay.META_BYTES
-        return os.pread(self.fd, size, at) if size <= self.layout.slot_bytes else b""
+        return self._file.read(size, at) if size <= self.layout.slot_bytes else b""
 
     # Changing
 
@@ -198,7 +218,9 @@ class ArenaFile:
         old = words.pack(slot.state, slot.attempt, slot.row, slot.epoch)
         new = words.pack(state, attempt, 0, slot.epoch)
         words.check(old, new, Writer.MASTER)
-        os.pwrite(self.fd, lay.WORD.pack(new), self.layout.word_at(slot.number))
+        if state is SlotState.FREE:
+            self._file.write(lay.BROKEN, self.layout.body_at(slot.number) + lay.SEAL_AT)
+        self._file.write(lay.WORD.pack(new), self.layout.word_at(slot.number))
 
     def requeue(self, slot: Slot, attempt: int) -> bool:
         """Let a task whose process is dead run again; False to be tried again.
@@ -248,16 +270,16 @@ class ArenaFile:
 
     def _end(self, slot: Slot, result: bytes, state: SlotState) -> None:
         at = self.layout.body_at(slot.number)
-        os.pwrite(self.fd, result, at + lay.META_BYTES + self.layout.slot_bytes)
+        self._file.write(result, at + lay.META_BYTES + self.layout.slot_bytes)
         self.note(slot.number, lay.RESULT_AT, lay.result_word(len(result), failed=True))
         self.move(slot, state, slot.attempt)
 
     def note(self, number: int, at: int, word: int) -> None:
         """Write one of those words of a slot's meta that may change."""
-        os.pwrite(self.fd, lay.WORD.pack(word), self.layout.body_at(number) + at)
+        self._file.write(lay.WORD.pack(word), self.layout.body_at(number) + at)
 
     def set_owner(self, chunk: int, owner: int) -> None:
-        os.pwrite(self.fd, lay.WORD.pack(owner), self.layout.chunk_at(chunk))
+        self._file.write(lay.WORD.pack(owner), self.layout.chunk_at(chunk))
 
     def sweep(self, chunk: int) -> tuple[int, bool]:
         """Free the done slots of a chunk whose dispatcher is dead.
@@ -286,9 +308,11 @@ class ArenaFile:
         os.close(self.fd)
 
 
-def _check_kind(fd: int) -> None:
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+def _layout_of(fd: int) -> Layout:
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
         raise Damaged("it is no regular file")
+    return Layout.read(os.pread(fd, lay.PAGE, 0), found.st_size)
 
 
 def live(slots: Iterator[Slot]) -> list[Slot]:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from procd.ipc import words
 
 MAGIC = b"procdarn"
-VERSION = 2
+VERSION = 3
 PAGE = 4096
 META_BYTES = 128
 
@@ -30,8 +30,10 @@ WORD = struct.Struct("<Q")  # aligned, in one pack_into: never torn
 _HEADER = struct.Struct("<8sIIIIQ")  # magic, version, slots, slot_bytes, chunk_slots, first epoch
 _CRC = struct.Struct("<I")
 META = struct.Struct("<IIiiIIIdQIQ")
+SEAL_AT = 44  # within the meta's bytes: see seal()
 LEDGER_AT = 48  # within the meta's bytes: the ledger's own word
 RESULT_AT = 56  # within the meta's bytes: one word, result bytes << 1 | failed
+SEAL = struct.Struct("<I")
 _LENGTHS = struct.Struct("<24xI28xQ")  # the payload's, and that word
 _OWED = struct.Struct("<16xI28xQ")  # flags, and the ledger's word
 
@@ -156,7 +158,7 @@ class Meta(NamedTuple):
     payload_bytes: int
     accepted_at: float  # wall clock, for people
     task_id: int = 0  # of one that is in the arena again; 0 = its token
-    checksum: int = 0  # see checksum()
+    seal: int = 0  # see seal()
     ledger: int = OPEN
 
     def pack(self) -> bytes:
@@ -167,13 +169,20 @@ class Meta(NamedTuple):
         return cls(*META.unpack_from(data))
 
 
-# A Meta's up to its checksum, quicker made than one.
+# A Meta's up to its seal, quicker made than one.
 MetaValues = tuple[int, int, int, int, int, int, int, float, int]
 
 
-def checksum(payload: bytes, token: int) -> int:
-    """Return what binds a payload to one use of one slot: damage runs no wrong task."""
-    return zlib.crc32(payload, token & 0xFFFF_FFFF)
+BROKEN = bytes(SEAL.size)  # the seal of a task that is over: damage to its word runs it no more
+
+
+def seal(head: bytes, fixed: bytes, payload: bytes, token: int) -> int:
+    """Return what binds a task to one use of one slot: damage runs no wrong task.
+
+    *head* is its meta up to SEAL_AT; *fixed* what of its terms never changes, if it has any.
+    """
+    sealed = zlib.crc32(head, (token ^ token >> 32) & 0xFFFF_FFFF)
+    return zlib.crc32(payload, zlib.crc32(fixed, sealed) if fixed else sealed)
 
 
 def is_owed(body: bytes | mmap, at: int = 0) -> bool:

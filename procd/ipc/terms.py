@@ -26,6 +26,8 @@ AT_MOST_ONCE = 8  # not again if its process dies
 
 AT, BYTES = 64, 64  # within the meta's bytes
 DUE_AT, TRIES_AT, CANCELLED_AT = 64, 72, 120
+FIXED_AT, FIXED_END = 80, 112  # what never changes, and is sealed (ipc.layout)
+_MOST = 0xFFFF_FFFF
 _TERMS = struct.Struct("<dIIddffIIQQ")
 
 
@@ -50,12 +52,14 @@ class Terms(NamedTuple):
     @classmethod
     def unpack(cls, data: bytes) -> Terms:
         """Return those in the bytes of a meta."""
-        return cls(*_TERMS.unpack_from(data, AT))
+        these = cls(*_TERMS.unpack_from(data, AT))
+        # No number at all is damage. Such a task must not wait for ever: it is due.
+        return these if these.due >= 0 else these._replace(due=0.0)
 
     @property
     def tries(self) -> int:
         """Failures and crashes as the one word that they are in the slot."""
-        return self.crashes << 32 | self.failures
+        return min(self.crashes, _MOST) << 32 | min(self.failures, _MOST)
 
 
 def grace(timeout: float) -> float:

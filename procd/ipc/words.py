@@ -23,6 +23,7 @@ MAX_ATTEMPTS = (1 << ATTEMPT_BITS) - 1
 MAX_ROWS = 1 << ROW_BITS
 MAX_SLOTS = 1 << SLOT_BITS
 MAX_EPOCH = (1 << EPOCH_BITS) - 1
+LAST_EPOCH = MAX_EPOCH >> 1  # no arena comes so far, in the year 2109: beyond is damage
 
 STATE_MASK = (1 << STATE_BITS) - 1
 _ROW_SHIFT = STATE_BITS + ATTEMPT_BITS

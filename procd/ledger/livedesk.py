@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, MutableSequence, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from procd.ipc import layout as lay
@@ -76,7 +77,8 @@ class LiveDesk(Desk):
     def _line(self, token: int, state: SlotState, attempt: int, meta: Meta) -> Json:
         name = None
         if meta.flags & lay.NAMED and meta.payload_bytes <= self._arena.layout.slot_bytes:
-            name = name_of(self._arena.payload(token))
+            with suppress(Damaged):  # or it is over by now, and another one's
+                name = name_of(self._arena.payload(token))
         return desk.line(_record(token, state, attempt, meta, name))
 
     def show(self, request: Json) -> Json:

@@ -64,7 +64,7 @@ class LedgerArena(Arena):
 
     def payload(self, token: int) -> bytes:
         """Raises Damaged."""
-        return self._payload(token, self.meta(token))
+        return self._task(token)[1]
 
     def attempts(self, token: int) -> int:
         """Return how often it was begun by now, if it was."""
@@ -81,7 +81,8 @@ class LedgerArena(Arena):
             entry = self.entry(token)
         except Damaged as damaged:
             entry = self._entry(token, b"")
-            error = f"{error}; its data is damaged: {damaged}"
+            entry = replace(entry, flags=entry.flags & ~TERMS, terms=b"", due=0.0)
+            error = error if str(damaged) in error else f"{error}; its data is damaged: {damaged}"
         if entry.terms:  # if it is run again then from the beginning, and however late it is
             anew = self.terms(token)._replace(due=0, failures=0, crashes=0, expires=0, cancelled=0)
             entry = replace(entry, terms=anew.pack(), due=0.0)

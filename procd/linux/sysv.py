@@ -142,8 +142,8 @@ class MessageQueue:
             raise QueueDenied(f"{self!r} can only be removed by its owner or root") from None
 
     def give_to(self, uid: int, gid: int) -> None:
-        """Make that user the owner: msgctl(2), IPC_SET. The creator keeps an owner's rights."""
-        self._handle.uid, self._handle.gid = uid, gid
+        """Make that user the owner. The creator keeps an owner's rights. Raises as change()."""
+        self.change(uid=uid, gid=gid)
 
     def change(self, **fields: int) -> None:
         """Set mode, uid, gid or max_size, one after the other: msgctl(2), IPC_SET.

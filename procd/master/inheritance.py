@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 from procd import logs
@@ -23,11 +25,11 @@ def open_arena(path: Path, ids_file: Path, slots: int, slot_bytes: int, now_ms: 
     try:
         arena = ArenaFile.adopt(path)
     except Damaged as damaged:
-        aside = set_aside(path)
-        logs.error("task arena set aside", file=aside, why=damaged)
-        _set_spool_aside(path.with_name(arenafile.SPOOL))
+        set_arena_aside(path, str(damaged))
         arena = None
     wanted = Layout.of(slots, slot_bytes, floor)
+    if arena is not None:
+        _mend(arena)
     if arena is not None:
         same = arena.layout.slots == wanted.slots and arena.layout.slot_bytes == wanted.slot_bytes
         if same or arenafile.live(arena.in_use()):
@@ -36,22 +38,65 @@ def open_arena(path: Path, ids_file: Path, slots: int, slot_bytes: int, now_ms: 
                     "arena keeps its size: tasks are in it", slots=arena.layout.slots, file=path
                 )
             return arena
-        wanted = Layout.of(slots, slot_bytes, max(floor, arena.last_epoch() + 1))
+        wanted = Layout.of(
+            slots, slot_bytes, min(words.LAST_EPOCH, max(floor, arena.last_epoch() + 1))
+        )
         arena.close()
         os.unlink(path)
     return ArenaFile.create(path, wanted)
 
 
-def _set_spool_aside(path: Path) -> None:
-    """Keep its files with the arena that tells of them."""
+def _mend(arena: ArenaFile) -> None:
+    slots, chunks = arena.mend()
+    if slots or chunks:
+        logs.error("task arena damaged, and mended", file=arena.path, freed=slots, reclaimed=chunks)
+
+
+def set_arena_aside(path: Path, why: str) -> None:
+    """Keep for a person what cannot be used, with the spool that only it tells of."""
+    try:
+        logs.error("task arena set aside", file=set_aside(path), why=why)
+        spool = path.with_name(arenafile.SPOOL)
+        if os.listdir(spool):
+            logs.error("task spool set aside", folder=set_aside(spool))
+    except OSError as error:
+        logs.error("not set aside", file=path, why=error)
+
+
+def leave(arena: ArenaFile, *, is_empty: bool) -> None:
+    """Have the arena under its name, and nothing there if it is empty.
+
+    Somebody may have removed it while we had it open, or put something else there.
+    """
+    path, is_ours = arena.path, False
     with suppress(OSError):
-        if os.listdir(path):
-            logs.error("task spool set aside", folder=set_aside(path))
+        is_ours = os.path.samestat(os.lstat(path), os.fstat(arena.fd))
+    try:
+        if is_empty and is_ours:
+            os.unlink(path)
+        elif not is_empty and not is_ours:
+            if os.path.lexists(path):
+                set_aside(path)
+            _write_anew(arena)
+            logs.warning("task arena was removed by somebody: written anew", file=path)
+    except OSError as error:
+        logs.error("task arena not kept", file=path, why=error)
+
+
+def _write_anew(arena: ArenaFile) -> None:
+    new = arena.path.with_suffix(".new")
+    with suppress(FileNotFoundError):
+        os.unlink(new)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        at = 0
+        while at < arena.layout.size:
+            at += os.sendfile(file.fileno(), arena.fd, at, arena.layout.size - at)
+    new.rename(arena.path)
 
 
 def _read_floor(path: Path) -> int:
     try:
-        return min(int(path.read_text(encoding="ascii")), words.MAX_EPOCH >> 1)
+        return min(int(path.read_text(encoding="ascii")), words.LAST_EPOCH)
     except (OSError, ValueError):
         return 0
 
@@ -70,6 +115,15 @@ def write_floor(path: Path, floor: int) -> None:
 def set_aside(path: Path, now: float | None = None) -> Path:
     """Rename a file that cannot be trusted; return its new name."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
-    aside = path.with_name(f"{path.name}.damaged-{stamp}-{os.getpid()}")
+    names = (f"{path.name}.damaged-{stamp}-{os.getpid()}{more}" for more in _counted())
+    aside = next(
+        path.with_name(name) for name in names if not os.path.lexists(path.with_name(name))
+    )
     path.rename(aside)
     return aside
+
+
+def _counted() -> Iterator[str]:
+    """Names may meet: in a container every master has the same pid."""
+    yield ""
+    yield from (f"-{number}" for number in count(2))

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from procd import logs
 from procd.config.schema import Config
+from procd.errors import StartFailed
 from procd.ipc.inbox import Post
 from procd.ipc.scoreboard import Role, Scoreboard
 from procd.linux import process as kernel
@@ -67,6 +68,7 @@ class Master:
         self._reader = ConfigReader(config.path, overrides, self._loop)
         self._public: PublicQueue | None = None
         self._owner: Owner | None = None  # of what the processes use, if not the master
+        self._has_arena = True
 
     def run(self) -> int:
         """Serve until told to stop; return the exit status.
@@ -223,7 +225,19 @@ class Master:
         self._service.cancelling.tick(now)
         self._service.ingresses.tick(now)
         self._service.watching.tick(now, is_idle=self._service.generations.is_idle)
+        self._check_arena(now)
         self._watchdog.tick(now, self._service.is_well)
+
+    def _check_arena(self, now: float) -> None:
+        """End the service if somebody has cut its arena short: each process that maps it dies."""
+        arena, service = self._service.recovery.arena, self._service
+        if self._has_arena and arena.lost:
+            self._has_arena = False
+            do = "start the service again; what is left of its tasks is set aside beside it"
+            logs.error("task arena lost: the service ends", file=arena.path, why=arena.lost, do=do)
+            service.exit_status = StartFailed.exit_status
+            service.say_ready(f"{arena.path}: {arena.lost}: {do}")
+            service.stop(now)
 
     def _deadline(self, now: float) -> float:
         try:

@@ -9,7 +9,6 @@ slot tells of (removed).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import islice
@@ -201,7 +200,8 @@ class Recovery:
 
     def queue_is_missed(self, now: float) -> None:
         """A process did not find the queue: make it anew and refill it from the arena."""
-        if self._token_queue.is_gone() and self._token_queue.remake():
+        if self._token_queue.is_gone():
+            self._token_queue.remake()  # if that fails, with the first token that is sent
             self._queue_again()
             self.retry(now)
 
@@ -290,10 +290,12 @@ class Recovery:
     # The end
 
     def close(self, ids_file: Path, *, discard: bool) -> int:
-        """Remove the queue and, if no task is left, the arena; return how many are kept.
-
-        All other processes are gone.
-        """
+        """All others are gone: remove the queue, and an empty arena; return how many are kept."""
+        if self.arena.lost:
+            self._token_queue.remove()
+            inheritance.set_arena_aside(self.arena.path, self.arena.lost)
+            self.arena.close()
+            return 0
         for slot in list(self.arena.in_use()):
             if slot.state is SlotState.RUNNING:
                 self._run_again(slot)
@@ -307,8 +309,7 @@ class Recovery:
         self.arena.spool.sweep(self.arena.needs)
         inheritance.write_floor(ids_file, self.arena.last_epoch() + 1)
         self._token_queue.remove()
-        if not any(self.arena.states()):
-            os.unlink(self.arena.path)
+        inheritance.leave(self.arena, is_empty=not any(self.arena.states()))
         self.arena.close()
         return kept
 

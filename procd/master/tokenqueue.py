@@ -25,6 +25,7 @@ class TokenQueue:
     def __init__(self, lease: Lease, owner: tuple[int, int] | None = None) -> None:
         self._lease = lease
         self._owner = owner
+        self._trouble = ""
         key, number = lease.queue
         if key:
             with suppress(QueueError):
@@ -61,14 +62,17 @@ class TokenQueue:
             return False
 
     def remake(self) -> bool:
-        """Make it anew under its key; False (and said) while somebody else has that key."""
+        """Make it anew under its key; False (and said once) while somebody else has that key."""
         self._lease.note_queue(self.queue.key, UNKNOWN)
         try:
             self.queue = MessageQueue.create_key(self.queue.key)
+            self._hand_over()
         except QueueError as error:
-            logs.error("task queue not made anew", why=error)
+            if str(error) != self._trouble:
+                logs.error("task queue not made anew", why=error)
+            self._trouble = str(error)
             return False
-        self._hand_over()
+        self._trouble = ""
         logs.warning("task queue was removed by somebody: made anew", key=hex(self.queue.key))
         return True
 

@@ -110,6 +110,13 @@ def remove(config_path: Path, pid: int) -> None:
                 os.unlink(path)
 
 
+def remove_dead(path: Path, found: Record) -> None:
+    """Remove a record that dead() told of, unless a master has come to life there since."""
+    if _parsed(path) == found:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
 def _own_folders() -> Iterator[Path]:
     """Where this user's masters leave records, the best place first."""
     if os.geteuid() == 0:

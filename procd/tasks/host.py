@@ -73,7 +73,7 @@ class ProcessHost:
         self._on_addressed = on_addressed
         context.shared.tokens.on_gone = self._queue_is_gone
         context.shared.tokens.on_garbage = self._count_garbage
-        self._told_gone = -1.0
+        self._has_complained = self._finds_it_gone = False
         self._running: set[asyncio.Task[object]] = set()
         self.busy = 0  # handlers under way that a drain waits for
         self.changed = asyncio.Event()  # a drain should look again
@@ -179,10 +179,17 @@ class ProcessHost:
 
     def _queue_is_gone(self) -> None:
         """Tell the master, now and then, that the token queue is not there."""
-        now = self.loop.time()
-        if now - self._told_gone > QUEUE_SECONDS:
-            self._told_gone = now
+        self._finds_it_gone = True
+        if not self._has_complained:
+            self._has_complained, self._finds_it_gone = True, False
             self.context.channel.send("queue is gone")
+            self._later(QUEUE_SECONDS, self._complain_again)
+
+    def _complain_again(self) -> None:
+        """It may have been removed anew meanwhile, and nobody else may notice."""
+        self._has_complained = False
+        if self._finds_it_gone:
+            self._queue_is_gone()
 
     def _count_garbage(self) -> None:
         self.cells[Cell.BAD_MESSAGES] += 1

@@ -58,12 +58,7 @@ class Runner:
         try:
             claimed = arena.claim(token)
         except Damaged as damaged:
-            # Claimed, but not readable: its dispatcher is told by the chunk's owner.
-            logs.error("task damaged", id=token, why=damaged)
-            packed = failure.pack(f"its data is damaged: {damaged}", "", self.limit)
-            arena.finish(token, packed, failed=True)
-            self._cells[FAILED] += 1
-            self._tell(token, *arena.dispatcher(token))
+            self._damaged(token, damaged)
             return None
         if claimed is None:
             self._cells[CURRENT] = 0
@@ -81,6 +76,15 @@ class Runner:
             return None
         del claimed, payload  # may be large, and the handler has what was in it
         return self._call(task, call)
+
+    def _damaged(self, token: int, damaged: Damaged) -> None:
+        """Claimed, and nothing in its slot can be believed: a person should look at it."""
+        logs.error("task damaged", id=token, why=damaged)
+        packed = failure.pack(f"its data is damaged: {damaged}", "", self.limit)
+        self._shared.arena.finish(token, packed, failed=True, is_dead=True)
+        self._cells[FAILED] += 1
+        self._shared.ledger.ring()
+        self._cells[CURRENT] = 0
 
     def _prepare(self, task: RunningTask, payload: bytes, meta: Meta) -> Callable[[], object]:
         data = wire.unpack(payload)

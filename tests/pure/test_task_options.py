@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from math import inf, isclose
+from math import inf, isclose, nan
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +16,7 @@ from procd.ipc.terms import Terms
 from procd.master.endings import after_crash
 from procd.tasks import failure, options
 from procd.tasks.options import PLAIN, Options
-from procd.tasks.unsent import Unsent
+from procd.tasks.unsent import OLDEST_EACH, Unsent
 
 NOW = 1_000_000.0
 TOKEN = 77
@@ -51,6 +51,15 @@ def test_what_changes_later_is_a_word_of_its_own(these: Terms) -> None:
     for at, word in ((terms.TRIES_AT, these.tries), (terms.CANCELLED_AT, these.cancelled)):
         assert at % 8 == 0
         assert layout.WORD.unpack_from(body, at)[0] == word
+
+
+def test_counts_that_are_damaged_still_fit_their_word() -> None:
+    assert Terms(crashes=2**32, failures=2**40).tries == 2**64 - 1
+
+
+def test_what_is_no_time_is_due_at_once() -> None:
+    for due in (nan, -1.0, -inf):
+        assert Terms.unpack(bytes(terms.AT) + Terms(due=due).pack()).due == 0.0
 
 
 def test_a_task_without_options_has_no_terms() -> None:
@@ -167,11 +176,16 @@ def test_tokens_leave_by_priority_and_equals_in_their_order(given_: list[int], r
         unsent.add(token, priority)
     assert unsent.holds_up(9) is bool(given_)
     unsent.send(try_send)
-    expected = sorted((priority, token) for token, priority in enumerate(given_))
+    expected: list[tuple[int, int]] = []
+    left = sorted((priority, token) for token, priority in enumerate(given_))
+    while left:
+        oldest_is_due = (len(expected) + 1) % OLDEST_EACH == 0
+        expected.append(min(left, key=lambda pair: pair[1]) if oldest_is_due else left[0])
+        left.remove(expected[-1])
     assert sent == expected[:room]
     assert len(unsent) == len(given_) - len(sent)
     if unsent:
-        most_urgent = expected[room][0]
+        most_urgent = min(priority for priority, _ in expected[room:])
         assert unsent.holds_up(most_urgent)
         assert not unsent.holds_up(most_urgent - 1)
 
