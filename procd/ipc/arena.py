@@ -22,12 +22,14 @@ import mmap
 import time
 from collections.abc import Iterator
 
+from procd.errors import TaskQueueFull
 from procd.ipc import layout as lay
 from procd.ipc import words
+from procd.ipc.keytable import OVER, KeyTable, KeyTaken
 from procd.ipc.layout import Layout, Meta, MetaValues
 from procd.ipc.spool import RESULT, TASK, Spool
 from procd.ipc.terms import AT as TERMS_AT
-from procd.ipc.terms import CANCELLED_AT, DUE_AT, TRIES_AT, Terms
+from procd.ipc.terms import CANCELLED_AT, DUE_AT, KEY_AT, TERMS, TRIES_AT, Terms
 from procd.ipc.words import SlotState
 from procd.linux import recordlock
 
@@ -50,6 +52,7 @@ class Arena:
         self.incarnation = 0
         self.map = mmap.mmap(fd, layout.size)
         self._words = memoryview(self.map).cast("Q")
+        self.keys = KeyTable(fd, self._words, layout, self.key_of)
         self._first_word = layout.words_at // 8
         self._first_body, self._body_bytes = layout.bodies_at, layout.body_bytes
 
@@ -97,12 +100,18 @@ class Arena:
         self._words[self.layout.chunk_at(chunk) // 8] = lay.NOBODY
 
     def accept(
-        self, slot: int, payload: bytes, meta: MetaValues, state: SlotState, terms: bytes = b""
+        self,
+        slot: int,
+        payload: bytes,
+        meta: MetaValues,
+        state: SlotState,
+        terms: bytes = b"",
+        key: int = 0,
     ) -> int:
         """Write a task into a free slot of an own chunk; return its token.
 
         From the last store on the task is there: it will run, or (HELD) be written down first.
-        Raises what Spool.write does.
+        Raises what Spool.write does, and with a *key* what KeyTable.entering does.
         """
         at = self._body_at(slot)
         epoch = words.epoch_of(self.word(slot)) + 1
@@ -111,7 +120,17 @@ class Arena:
         lay.META.pack_into(self.map, at, *meta, lay.checksum(payload, token), lay.OPEN)
         if terms:
             self.map[at + TERMS_AT : at + lay.META_BYTES] = terms
-        self._set_word(slot, words.pack(state, 0, 0, epoch))
+        word = words.pack(state, 0, 0, epoch)
+        if not key:
+            self._set_word(slot, word)
+            return token
+        try:
+            with self.keys.entering(key, token):
+                self._set_word(slot, word)
+        except (KeyTaken, TaskQueueFull):
+            if len(payload) > self.layout.slot_bytes:
+                self.spool.remove(token, TASK)
+            raise
         return token
 
     def cancel(self, token: int) -> bool:
@@ -120,10 +139,26 @@ class Arena:
         One that has not begun does not begin any more. The master does the rest.
         """
         slot = words.slot_of(token)
-        if slot >= self.layout.slots or not any(self._is(token, state) for state in words.LIVE):
+        if not self.is_live(token):
             return False
         self._words[(self._body_at(slot) + CANCELLED_AT) // 8] = token
         return True
+
+    def is_live(self, token: int) -> bool:
+        """Tell whether a token names a task that is not over."""
+        slot = words.slot_of(token)
+        word = self.word(slot) if slot < self.layout.slots else 0  # once: it may change meanwhile
+        is_its = words.epoch_of(word) == words.token_epoch(token)
+        return is_its and words.state_of(word) in words.LIVE
+
+    def key_of(self, token: int) -> int:
+        """Return a live task's key, 0 if it has none; OVER for what is not live."""
+        if not self.is_live(token):
+            return OVER
+        at = self._body_at(words.slot_of(token))
+        has_terms = lay.flags_of(self.map, at) & TERMS  # else they are of an earlier task
+        key = self._words[(at + KEY_AT) // 8] if has_terms else 0
+        return key if self.is_live(token) else OVER
 
     def is_cancelled(self, token: int) -> bool:
         at = self._body_at(words.slot_of(token)) + CANCELLED_AT
@@ -164,6 +199,20 @@ class Arena:
     def is_owed(self, token: int) -> bool:
         """Tell whether a done task's slot must wait for the ledger."""
         return lay.is_owed(self.map, self._body_at(words.slot_of(token)))
+
+    def ledger_word(self, token: int) -> int | None:
+        """Return what the ledger has noted of a task; None once its slot is another's."""
+        slot = words.slot_of(token)
+        found = self._words[(self._body_at(slot) + lay.LEDGER_AT) // 8]
+        is_its = words.epoch_of(self.word(slot)) == words.token_epoch(token)
+        return found if is_its else None
+
+    def task_of(self, token: int) -> tuple[int, bool] | None:
+        """Return a live task's id and whether it is durable; None once it is over."""
+        at = self._body_at(words.slot_of(token))
+        meta = Meta.unpack(self.map[at : at + lay.META_BYTES])
+        is_durable = bool(meta.flags & lay.DURABLE)
+        return (meta.task_id or token, is_durable) if self.is_live(token) else None
 
     def is_rejected(self, token: int) -> bool:
         """Tell whether the ledger had no room for a held task."""

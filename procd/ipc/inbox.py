@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 from contextlib import suppress
+from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,8 +27,10 @@ _MAX_DATAGRAM = MAX_MESSAGE_BYTES + 64
 MOST_PATHS = 1000  # that a sender remembers
 MAX_PROGRESS_BYTES = 8_000  # a small one finds room where a large one would not
 
-HINT, TASK, MESSAGE, PROGRESS = b"H", b"T", b"M", b"P"
+HINT, TASK, MESSAGE, PROGRESS, FOLLOW, OUTCOME = b"H", b"T", b"M", b"P", b"F", b"O"
 _TOKEN = struct.Struct("<cQ")
+_FOLLOW = struct.Struct("<cQIQ")
+_OUTCOME = struct.Struct("<cQB")
 
 
 class Hint(NamedTuple):
@@ -54,6 +57,35 @@ class Progress(NamedTuple):
 
     token: int
     value: object
+
+
+class Follow(NamedTuple):
+    """Another process wants to be told how an own task ends."""
+
+    token: int
+    row: int
+    incarnation: int
+
+
+class Passed(IntEnum):
+    """What an Outcome brings."""
+
+    RESULT = 0
+    FAILURE = 1
+    OVER = 2  # it is over, and its result not kept
+    TOO_LARGE = 3
+
+
+class Outcome(NamedTuple):
+    """How a task ended that another process has sent."""
+
+    token: int
+    passed: Passed
+    packed: bytes
+
+
+_PASSED = frozenset(Passed)
+Datagram = Hint | Addressed | Message | Progress | Follow | Outcome
 
 
 class Gone(Exception):
@@ -91,7 +123,18 @@ def progress(token: int, value: object) -> bytes:
     return packed
 
 
-def parse(datagram: memoryview) -> Hint | Addressed | Message | Progress:
+def follow(token: int, row: int, incarnation: int) -> bytes:
+    return _FOLLOW.pack(FOLLOW, token, row, incarnation)
+
+
+def outcome(token: int, passed: Passed, packed: bytes = b"") -> bytes:
+    """One over 200,000 bytes says TOO_LARGE instead."""
+    if len(packed) > MAX_MESSAGE_BYTES:
+        passed, packed = Passed.TOO_LARGE, b""
+    return _OUTCOME.pack(OUTCOME, token, passed) + packed
+
+
+def parse(datagram: memoryview) -> Datagram:
     """Raises wire.Undecodable for anything that the functions above did not make."""
     if len(datagram) == _TOKEN.size:
         kind, token = _TOKEN.unpack(datagram)
@@ -107,6 +150,12 @@ def parse(datagram: memoryview) -> Hint | Addressed | Message | Progress:
     if kind == PROGRESS and len(datagram) > _TOKEN.size:
         token = _TOKEN.unpack(datagram[: _TOKEN.size])[1]
         return Progress(token, wire.unpack(datagram[_TOKEN.size :]))
+    if kind == FOLLOW and len(datagram) == _FOLLOW.size:
+        return Follow(*_FOLLOW.unpack(datagram)[1:])
+    if kind == OUTCOME and len(datagram) >= _OUTCOME.size:
+        _, token, passed = _OUTCOME.unpack(datagram[: _OUTCOME.size])
+        if passed in _PASSED:
+            return Outcome(token, Passed(passed), bytes(datagram[_OUTCOME.size :]))
     raise wire.Undecodable("not a message of procd")
 
 
@@ -169,7 +218,7 @@ class Post:
 
     def send(self, row: int, incarnation: int, datagram: bytes) -> None:
         """Raises InboxFull, Gone."""
-        sock = self._hints if datagram[:1] in (HINT, TASK) else self._messages
+        sock = self._hints if datagram[:1] in (HINT, TASK, FOLLOW) else self._messages
         try:
             sock.sendto(datagram, self._path(row, incarnation))
         except BlockingIOError:

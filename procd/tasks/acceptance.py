@@ -17,25 +17,25 @@ POLL_SECONDS = (0.0002, 0.005)  # first and longest pause of one who may not awa
 class Acceptance:
     """What the ledger says of one task that was just sent."""
 
-    __slots__ = ("_arena", "_error", "_is_known", "_token", "_waiters")
+    __slots__ = ("_arena", "_error", "_token", "_waiters", "is_known")
 
     def __init__(self, arena: Arena, token: int) -> None:
         self._arena = arena
         self._token = token
-        self._is_known = False
+        self.is_known = False
         self._error: str | None = None
         self._waiters: list[asyncio.Future[None]] = []
 
     def look(self) -> bool:
         """Tell whether the ledger has spoken; before the slot is freed, or its word is lost."""
-        if not self._is_known and not self._arena.is_held(self._token):
-            self._is_known = True
+        if not self.is_known and not self._arena.is_held(self._token):
+            self.is_known = True
             self._error = self._refusal()
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
-        return self._is_known
+        return self.is_known
 
     def _refusal(self) -> str | None:
         if not self._arena.is_rejected(self._token):

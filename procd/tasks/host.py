@@ -19,7 +19,7 @@ from procd.app import Handler
 from procd.errors import NoSuchWorker, TaskFailed, TaskQueueFull, TaskTimeout
 from procd.ipc import inbox, wire
 from procd.ipc.channel import Closed, Packet
-from procd.ipc.inbox import Addressed, Gone, Hint, Inbox, Message, Progress
+from procd.ipc.inbox import Addressed, Follow, Gone, Hint, Inbox, Message, Outcome, Progress
 from procd.ipc.scoreboard import Cell, Role
 from procd.spawn.allowance import pin
 from procd.spawn.context import Context
@@ -69,6 +69,7 @@ class ProcessHost:
             want_retry=lambda: self._later(RETRY_SECONDS, self.dispatcher.retry),
             tell_master=context.channel.send,
             timeout=context.config.task_timeout,
+            later=self._later,
         )
         self._on_addressed = on_addressed
         context.shared.tokens.on_gone = self._queue_is_gone
@@ -238,8 +239,9 @@ class ProcessHost:
         """Tell whether somebody here would miss a result that is still to come."""
         listens = "finish" in self.handlers
         is_delayed = self.context.shared.arena.is_delayed  # perhaps for days
-        return any(
-            ref.is_awaited or (listens and not is_delayed(token))
+        is_followed = self.dispatcher.followers.has
+        return self.dispatcher.follows.is_awaited or any(
+            ref.is_awaited or is_followed(token) or (listens and not is_delayed(token))
             for token, ref in self.dispatcher.pending.items()
             if not ref.is_done
         )
@@ -285,6 +287,8 @@ class ProcessHost:
                 ref = self.dispatcher.pending.get(token)
                 if ref is not None:
                     ref.take_progress(value)
+            case Follow() | Outcome():
+                self.dispatcher.take_note(item)
 
     def _message(self, src_worker_id: int, data: object) -> None:
         handler = self.handlers.get("pipe_message")

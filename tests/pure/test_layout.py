@@ -105,7 +105,7 @@ def test_the_forged_header_is_right_when_nothing_is_changed() -> None:
         (bytes(lay.PAGE), SIZE, "not an arena"),
         (forged(magic=b"procdarm"), SIZE, "not an arena"),
         (forged()[:-4] + bytes(4), SIZE, "checksum"),
-        (forged(version=1), SIZE, "of version 1, this procd reads 2"),
+        (forged(version=1), SIZE, "of version 1, this procd reads 3"),
         (forged(slots=0), SIZE, "0 slots in chunks of 1"),
         (forged(slots=words.MAX_SLOTS + 1), SIZE, "1048577 slots"),
         (forged(chunk_slots=0), SIZE, "chunks of 0"),
