@@ -214,6 +214,14 @@ class Arena:
         is_durable = bool(meta.flags & lay.DURABLE)
         return (meta.task_id or token, is_durable) if self.is_live(token) else None
 
+    def done_task(self, token: int) -> int | None:
+        """Return a done task's id; None if it is none."""
+        slot = words.slot_of(token)
+        if slot >= self.layout.slots or not self.is_done(token):
+            return None
+        at = self._body_at(slot)
+        return Meta.unpack(self.map[at : at + lay.META_BYTES]).task_id or token
+
     def is_rejected(self, token: int) -> bool:
         """Tell whether the ledger had no room for a held task."""
         at = self.layout.body_at(words.slot_of(token)) + lay.LEDGER_AT

@@ -44,6 +44,10 @@ class Slot(NamedTuple):
     def token(self) -> int:
         return words.token(self.number, self.epoch)
 
+    @property
+    def next_attempt(self) -> int:
+        return min(self.attempt + 1, words.MAX_ATTEMPTS)
+
 
 class ArenaFile:
     """One arena, and the spool beside it, for the master's life. Made by create() or adopt()."""
@@ -185,6 +189,11 @@ class ArenaFile:
             return these
         return Terms(crashes=slot.attempt, cancelled=these.cancelled)
 
+    def has_failed(self, number: int) -> bool:
+        """Tell whether the result in a done slot is a failure."""
+        meta = self._meta(number)
+        return lay.result_of(lay.WORD.unpack_from(meta, lay.RESULT_AT)[0])[1]
+
     def payload(self, number: int) -> bytes:
         """Return as much of a payload as stands in the slot: nothing if it is in the spool."""
         size = self.meta(number).payload_bytes
@@ -259,8 +268,8 @@ class ArenaFile:
     def set_owner(self, chunk: int, owner: int) -> None:
         os.pwrite(self.fd, lay.WORD.pack(owner), self.layout.chunk_at(chunk))
 
-    def sweep(self, chunk: int) -> tuple[int, bool]:
-        """Free the done slots of a chunk whose dispatcher is dead.
+    def sweep(self, chunk: int, keeps: Callable[[int], bool] = lambda _: False) -> tuple[int, bool]:
+        """Free the done slots of a chunk whose dispatcher is dead, but those that *keeps* names.
 
         Returns how many results had no reader, and whether tasks are still in it; if not,
         the chunk goes back to the pool.
@@ -270,8 +279,8 @@ class ArenaFile:
         for number, word in enumerate(self._words(chunk * size, size), chunk * size):
             state = word & words.STATE_MASK
             meta = self._meta(number) if state == SlotState.DONE else b""
-            if meta and not lay.is_owed(meta):
-                slot = Slot(number, *words.unpack(word))
+            slot = Slot(number, *words.unpack(word))
+            if meta and not lay.is_owed(meta) and not keeps(slot.token):
                 if self.layout.is_spooled(meta):
                     self.spool.remove(slot.token)
                 self.move(slot, SlotState.FREE)

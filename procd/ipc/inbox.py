@@ -13,6 +13,7 @@ import mmap
 import os
 import socket
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
@@ -27,7 +28,8 @@ _MAX_DATAGRAM = MAX_MESSAGE_BYTES + 64
 MOST_PATHS = 1000  # that a sender remembers
 MAX_PROGRESS_BYTES = 8_000  # a small one finds room where a large one would not
 
-HINT, TASK, MESSAGE, PROGRESS, FOLLOW, OUTCOME = b"H", b"T", b"M", b"P", b"F", b"O"
+HINT, TASK, MESSAGE, PROGRESS = b"H", b"T", b"M", b"P"
+FOLLOW, OUTCOME, INHERITED = b"F", b"O", b"I"
 _TOKEN = struct.Struct("<cQ")
 _FOLLOW = struct.Struct("<cQIQ")
 _OUTCOME = struct.Struct("<cQB")
@@ -84,8 +86,14 @@ class Outcome(NamedTuple):
     packed: bytes
 
 
+class Inherited(NamedTuple):
+    """Results of tasks that a predecessor has sent."""
+
+    tokens: tuple[int, ...]
+
+
 _PASSED = frozenset(Passed)
-Datagram = Hint | Addressed | Message | Progress | Follow | Outcome
+Datagram = Hint | Addressed | Message | Progress | Follow | Outcome | Inherited
 
 
 class Gone(Exception):
@@ -134,6 +142,10 @@ def outcome(token: int, passed: Passed, packed: bytes = b"") -> bytes:
     return _OUTCOME.pack(OUTCOME, token, passed) + packed
 
 
+def inherited(tokens: Sequence[int]) -> bytes:
+    return INHERITED + struct.pack(f"<{len(tokens)}Q", *tokens)
+
+
 def parse(datagram: memoryview) -> Datagram:
     """Raises wire.Undecodable for anything that the functions above did not make."""
     if len(datagram) == _TOKEN.size:
@@ -156,6 +168,8 @@ def parse(datagram: memoryview) -> Datagram:
         _, token, passed = _OUTCOME.unpack(datagram[: _OUTCOME.size])
         if passed in _PASSED:
             return Outcome(token, Passed(passed), bytes(datagram[_OUTCOME.size :]))
+    if kind == INHERITED and len(datagram) % 8 == 1:
+        return Inherited(struct.unpack(f"<{len(datagram) // 8}Q", datagram[1:]))
     raise wire.Undecodable("not a message of procd")
 
 

@@ -123,6 +123,7 @@ class Master:
             arena.spool.give_to(*self._owner)
         tokens = TokenQueue(files.lease, self._owner)
         recovery = Recovery(arena, tokens, scoreboard, post, config.task_max_attempts)
+        recovery.successors.is_on = config.orphan_results == "deliver"
         origin = Origin(
             os.getpid(),
             files.ipc_dir,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from procd.errors import InboxFull, ProcdError, TaskFailed, TaskQueueFull
 from procd.ipc import inbox, layout, wire, words
-from procd.ipc.inbox import Follow, Gone, Inbox, Outcome
+from procd.ipc.inbox import Follow, Gone, Inbox, Outcome, Progress
 from procd.ipc.keytable import KeyTaken, hashed
 from procd.ipc.layout import MetaValues
 from procd.ipc.scoreboard import Cell, Role
@@ -50,6 +50,7 @@ class Dispatcher:
     want_retry: Callable[[], None]
     tell_master: Callable[[str, dict[str, object]], object] = lambda _kind, _body: None
     timeout: float | None = None  # of tasks whose options tell none
+    frees_last: bool = False  # a slot: once its result has been heard of
     later: Callable[[float, Callable[[], None]], None] = lambda _seconds, _call: None
     pending: dict[int, TaskRef] = field(default_factory=dict)
     unsent: Unsent = field(default_factory=Unsent)
@@ -223,13 +224,19 @@ class Dispatcher:
         told = None if ref.is_done else self._result(token)
         if not is_owed:
             del self.pending[token]
-            arena.free(token)
-            self._leases.give(words.slot_of(token))
+            if not self.frees_last:
+                self._free(token)
         if told:
             self.followers.tell(token, told[0], failed=told[1])
             self._deliver(ref, *told)
+        if not is_owed and self.frees_last:
+            self._free(token)
         if self.room_waiters and not is_owed:
             self.room_waiters.pop(0)()
+
+    def _free(self, token: int) -> None:
+        self.shared.arena.free(token)
+        self._leases.give(words.slot_of(token))
 
     def _result(self, token: int) -> tuple[bytes, bool]:
         try:
@@ -237,12 +244,17 @@ class Dispatcher:
         except layout.Damaged as damaged:
             return wire.pack([f"its result is damaged: {damaged}", ""]), True
 
-    def take_note(self, item: Follow | Outcome) -> None:
-        """Another process follows a task of ours, or tells of one of its."""
-        if isinstance(item, Follow):
-            self.followers.ask(*item)
-        else:
-            self.follows.take(item)
+    def take_note(self, item: Follow | Outcome | Progress) -> None:
+        """Another process follows a task of ours, tells of one of its, or how far one is."""
+        match item:
+            case Follow():
+                self.followers.ask(*item)
+            case Outcome():
+                self.follows.take(item)
+            case Progress(token, value):
+                ref = self.pending.get(token)
+                if ref is not None:
+                    ref.take_progress(value)
 
     def read(self, box: Inbox, take: Callable[[memoryview], object], most: int) -> None:
         """Have *take* called with what is in the inbox, so many at most; then look around.

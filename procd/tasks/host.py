@@ -19,12 +19,13 @@ from procd.app import Handler
 from procd.errors import NoSuchWorker, TaskFailed, TaskQueueFull, TaskTimeout
 from procd.ipc import inbox, wire
 from procd.ipc.channel import Closed, Packet
-from procd.ipc.inbox import Addressed, Follow, Gone, Hint, Inbox, Message, Outcome, Progress
+from procd.ipc.inbox import Addressed, Gone, Hint, Inbox, Inherited, Message
 from procd.ipc.scoreboard import Cell, Role
 from procd.spawn.allowance import pin
 from procd.spawn.context import Context
 from procd.tasks import memory, registry, safeguards
 from procd.tasks.dispatcher import RETRY_SECONDS, Dispatcher
+from procd.tasks.inheriting import Inheriting
 from procd.tasks.ref import TaskRef
 
 # What a handler may raise at the cost of its own call; sys.exit() in one is no order to us.
@@ -69,7 +70,11 @@ class ProcessHost:
             want_retry=lambda: self._later(RETRY_SECONDS, self.dispatcher.retry),
             tell_master=context.channel.send,
             timeout=context.config.task_timeout,
+            frees_last=context.config.orphan_results == "deliver",
             later=self._later,
+        )
+        self._inheriting = Inheriting(
+            *(context.shared.arena, self.handlers, self.call, context.channel.send)
         )
         self._on_addressed = on_addressed
         context.shared.tokens.on_gone = self._queue_is_gone
@@ -283,11 +288,9 @@ class ProcessHost:
                 self._on_addressed(token)
             case Message(src, data):
                 self._message(src, data)
-            case Progress(token, value):
-                ref = self.dispatcher.pending.get(token)
-                if ref is not None:
-                    ref.take_progress(value)
-            case Follow() | Outcome():
+            case Inherited(tokens):
+                self._inheriting.take(tokens)
+            case _:
                 self.dispatcher.take_note(item)
 
     def _message(self, src_worker_id: int, data: object) -> None:
