@@ -43,6 +43,7 @@ class Events:
                     self._service.processes.step(process, Event.BECAME_READY)
             case Role.GATE:
                 self._service.gates.heard(process, packet)
+                self._heard_of_tasks(packet)
             case Role.INGRESS:
                 self._service.ingresses.heard(process, packet)
             case Role.LEDGER:

@@ -157,7 +157,6 @@ class Master:
         service.gates = Gates(
             *(self._config, service.origin, service.processes, self._loop),
             self._owner,
-            lambda: service.recovery.queue_is_missed(time.monotonic()),
         )
         service.ingresses = Ingresses(
             *(self._config, service.origin, service.processes, service.recovery),

@@ -215,9 +215,7 @@ class Dispatcher:
 
     def take_hint(self, token: int) -> None:
         """A hint came: take the result in, if it is one of ours and really done."""
-        ref, arena = self.pending.get(token), self.shared.arena
-        if ref is not None and ref.acceptance is not None and ref.acceptance.look():
-            self._held.discard(token)
+        ref, arena = self._looked(token), self.shared.arena
         if ref is None or not arena.is_done(token):
             return
         is_owed = arena.is_owed(token)  # the ledger tells again
@@ -233,6 +231,13 @@ class Dispatcher:
             self._free(token)
         if self.room_waiters and not is_owed:
             self.room_waiters.pop(0)()
+
+    def _looked(self, token: int) -> TaskRef | None:
+        """Return the ref of a task of ours; see whether the ledger has spoken of it."""
+        ref = self.pending.get(token)
+        if ref is not None and ref.acceptance is not None and ref.acceptance.look():
+            self._held.discard(token)
+        return ref
 
     def _free(self, token: int) -> None:
         self.shared.arena.free(token)

@@ -45,10 +45,11 @@ Told = tuple[bytes, bool]  # a packed result, and whether it failed
 class FollowedRef(TaskRef):
     """The TaskRef of a task that another process has sent; tells no progress."""
 
-    __slots__ = ()
+    __slots__ = ("token",)
 
     def __init__(self, task_id: int, way: ByToken, acceptance: Acceptance | None) -> None:
         super().__init__(task_id, way, acceptance)
+        self.token = way.token
         self._seen = True  # a failure is its sender's to log
 
 
@@ -167,7 +168,8 @@ class Follows:
         acceptance = OthersAcceptance(arena, token) if is_durable else None
         ref = FollowedRef(task_id, ByToken(token, self.cancel), acceptance)
         self.tasks[token] = followed = Followed(ref, owner)
-        self._look(token, followed)
+        if self._is_there(owner):  # else who has just sent is told a little later
+            self._ask(token, followed)
         self._look_later()
         return ref
 

@@ -87,6 +87,14 @@ class Options:
             raise ValueError("retries with delivery='at_most_once': it would run more than once")
         return made
 
+    def given(self) -> dict[str, object]:
+        """Return what makes these of PLAIN, by but(), in values that travel."""
+        return {
+            name: getattr(self, name)
+            for name, default in _DEFAULTS.items()
+            if getattr(self, name) != default
+        }
+
     def due(self, now: float) -> float:
         """Return when it may begin, by the wall clock; 0 = at once."""
         at = self.at.timestamp() if isinstance(self.at, datetime) else self.at
