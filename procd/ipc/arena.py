@@ -200,28 +200,6 @@ class Arena:
         """Tell whether a done task's slot must wait for the ledger."""
         return lay.is_owed(self.map, self._body_at(words.slot_of(token)))
 
-    def ledger_word(self, token: int) -> int | None:
-        """Return what the ledger has noted of a task; None once its slot is another's."""
-        slot = words.slot_of(token)
-        found = self._words[(self._body_at(slot) + lay.LEDGER_AT) // 8]
-        is_its = words.epoch_of(self.word(slot)) == words.token_epoch(token)
-        return found if is_its else None
-
-    def task_of(self, token: int) -> tuple[int, bool] | None:
-        """Return a live task's id and whether it is durable; None once it is over."""
-        at = self._body_at(words.slot_of(token))
-        meta = Meta.unpack(self.map[at : at + lay.META_BYTES])
-        is_durable = bool(meta.flags & lay.DURABLE)
-        return (meta.task_id or token, is_durable) if self.is_live(token) else None
-
-    def done_task(self, token: int) -> int | None:
-        """Return a done task's id; None if it is none."""
-        slot = words.slot_of(token)
-        if slot >= self.layout.slots or not self.is_done(token):
-            return None
-        at = self._body_at(slot)
-        return Meta.unpack(self.map[at : at + lay.META_BYTES]).task_id or token
-
     def is_rejected(self, token: int) -> bool:
         """Tell whether the ledger had no room for a held task."""
         at = self.layout.body_at(words.slot_of(token)) + lay.LEDGER_AT

@@ -162,6 +162,13 @@ def parse(datagram: memoryview) -> Datagram:
     if kind == PROGRESS and len(datagram) > _TOKEN.size:
         token = _TOKEN.unpack(datagram[: _TOKEN.size])[1]
         return Progress(token, wire.unpack(datagram[_TOKEN.size :]))
+    note = _note(kind, datagram)
+    if note is None:
+        raise wire.Undecodable("not a message of procd")
+    return note
+
+
+def _note(kind: bytes, datagram: memoryview) -> Follow | Outcome | Inherited | None:
     if kind == FOLLOW and len(datagram) == _FOLLOW.size:
         return Follow(*_FOLLOW.unpack(datagram)[1:])
     if kind == OUTCOME and len(datagram) >= _OUTCOME.size:
@@ -170,7 +177,7 @@ def parse(datagram: memoryview) -> Datagram:
             return Outcome(token, Passed(passed), bytes(datagram[_OUTCOME.size :]))
     if kind == INHERITED and len(datagram) % 8 == 1:
         return Inherited(struct.unpack(f"<{len(datagram) // 8}Q", datagram[1:]))
-    raise wire.Undecodable("not a message of procd")
+    return None
 
 
 class Inbox:

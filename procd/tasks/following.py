@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from procd.errors import InboxFull
-from procd.ipc import inbox, layout
+from procd.ipc import inbox, layout, others
 from procd.ipc.arena import Arena
 from procd.ipc.inbox import Gone, Outcome, Passed
 from procd.ipc.scoreboard import Role
@@ -68,7 +68,7 @@ class OthersAcceptance(Acceptance):
     """Whether a durable task of another process is on the disk; that one may free its slot."""
 
     def _refusal(self) -> str | None:
-        match self._arena.ledger_word(self._token):
+        match others.ledger_word(self._arena, self._token):
             case layout.REJECTED:
                 return "not accepted: the ledger could not write it down"
             case layout.SETTLED:
@@ -161,7 +161,7 @@ class Follows:
         if token in self.tasks:
             return self.tasks[token].ref
         arena = self.shared.arena
-        owner, found = arena.dispatcher(token), arena.task_of(token)
+        owner, found = arena.dispatcher(token), others.live_task(arena, token)
         if found is None:
             return None
         task_id, is_durable = found

@@ -63,10 +63,7 @@ class ProcessHost:
         self.handlers = context.server.handlers
         self.inbox = Inbox(context.origin.ipc_dir, context.row, context.incarnation)
         self.dispatcher = Dispatcher(
-            context.shared,
-            self,
-            self.cells,
-            on_result=self._finished,
+            *(context.shared, self, self.cells, self._finished),
             want_retry=lambda: self._later(RETRY_SECONDS, self.dispatcher.retry),
             tell_master=context.channel.send,
             timeout=context.config.task_timeout,

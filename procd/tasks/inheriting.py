@@ -13,7 +13,7 @@ from functools import partial
 
 from procd import logs
 from procd.app import Handler
-from procd.ipc import layout
+from procd.ipc import layout, others
 from procd.ipc.arena import Arena
 from procd.tasks import failure
 
@@ -44,7 +44,7 @@ class Inheriting:
             self._say(through, heard=True)
 
     def _hear(self, handler: Handler, token: int) -> asyncio.Task[object] | None:
-        task_id = self.arena.done_task(token)
+        task_id = others.done_task(self.arena, token)
         if task_id is None:
             return None  # it has been freed meanwhile
         try:

@@ -29,7 +29,15 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         *("ipc.layout", "ipc.terms", "ipc.spool", "ipc.arenafile", "ipc.arena", "ipc.scoreboard"),
         *("ipc.doorbell", "ipc.inbox", "ipc.hints", "ipc.channel", "ipc", "ipc.frames"),
-        *("ipc.keys", "ipc.keytable", "ipc.patience", "ipc.queue", "ipc.swooletask", "ipc.tally"),
+        *(
+            "ipc.keys",
+            "ipc.keytable",
+            "ipc.others",
+            "ipc.patience",
+            "ipc.queue",
+            "ipc.swooletask",
+            "ipc.tally",
+        ),
     ),
     ("ledger.*",),  # the file; the process is further up
     ("tasks.*",),
