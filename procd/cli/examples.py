@@ -27,6 +27,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "task send": (
         "procd task send app.resize a.png 100",
         "procd task send app.report '{\"month\": 7}' --wait --timeout 60",
+        "procd task send app.report -o delivery=durable -o key=nightly",
     ),
     "task list": (
         "procd task list --state dead",

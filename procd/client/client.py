@@ -11,14 +11,14 @@ import os
 import weakref
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from procd.client.line import Line
+from procd.client.sending import Sending
 from procd.client.sent import AwaitedTask, Sent, SentTask
 from procd.config import load as loading
 from procd.errors import ProcdError
-from procd.ipc import wire
-from procd.ipc.frames import Kind
+from procd.tasks.options import Given
 
 _lines: weakref.WeakSet[Line] = weakref.WeakSet()
 
@@ -29,14 +29,6 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
-
-
-def _named(name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> Sent:
-    return Sent(Kind.NAMED, wire.pack([name, list(args), kwargs]))
-
-
-def _data(data: object) -> Sent:
-    return Sent(Kind.DATA, wire.pack(data))
 
 
 class Client:
@@ -67,16 +59,24 @@ class Client:
         Raises NotRunning, TaskQueueFull, TaskRejected, MessageTooBig, TypeError for arguments
         that cannot travel, ConnectionLost if it cannot be told whether it was accepted.
         """
-        return self._sent(_named(name, args, kwargs))
+        return Sending(self._sent).send(name, *args, **kwargs)
 
     def task(self, data: object) -> SentTask:
         """Send a task for the app's on_task handler; as send()."""
-        return self._sent(_data(data))
+        return Sending(self._sent).task(data)
+
+    def options(self, **given: Unpack[Given]) -> Sending[SentTask]:
+        """Return a way to send with options: `client.options(delay=5).send("name", ...)`.
+
+        With delivery="durable" send() does not wait for the disk: see SentTask.accepted().
+        Raises TypeError, ValueError that name the option and what it takes.
+        """
+        return Sending(self._sent).options(**given)
 
     def _sent(self, sent: Sent) -> SentTask:
         self._line.submit(sent)
-        sent.accepted.wait(None)
-        return SentTask(sent, self)
+        sent.written.wait(None)
+        return SentTask(sent, self, self._line)
 
     def close(self) -> None:
         """Leave. Tasks that were accepted run on; who waits for a result gets ConnectionLost."""
@@ -122,17 +122,21 @@ class AsyncClient:
         `await ref.accepted()` waits until it is accepted; so does the end of `async with`.
         Raises TypeError for arguments that cannot travel; the rest is raised where it is awaited.
         """
-        return self._sent(_named(name, args, kwargs))
+        return Sending(self._sent).send(name, *args, **kwargs)
 
     def task(self, data: object) -> AwaitedTask:
         """Send a task for the app's on_task handler; as send()."""
-        return self._sent(_data(data))
+        return Sending(self._sent).task(data)
+
+    def options(self, **given: Unpack[Given]) -> Sending[AwaitedTask]:
+        """As Client.options()."""
+        return Sending(self._sent).options(**given)
 
     def _sent(self, sent: Sent) -> AwaitedTask:
         self._unanswered.add(sent)
         sent.accepted.then(lambda: self._unanswered.discard(sent))
         self._line.submit(sent)
-        return AwaitedTask(sent, self._client)
+        return AwaitedTask(sent, self._client, self._line)
 
     async def answered(self) -> None:
         """Wait until each task that was sent is accepted, or refused."""

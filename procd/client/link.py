@@ -71,7 +71,7 @@ class Link:
                 raise Broken from None
             self._drop(count)
             if not self._pieces:
-                sent.is_out, sent.payload = True, b""
+                sent.is_out, sent.payload, sent.options = True, b"", b""
                 self.unsent.popleft()
 
     def _begin(self, sent: Sent, max_bytes: int) -> bool:
@@ -81,8 +81,11 @@ class Link:
             return False
         self._ask = self._ask % (2**32 - 1) + 1  # 0 means none
         self.asks[self._ask] = sent
-        head = frames.head(sent.kind, self._ask, sent.size)
-        self._pieces = [memoryview(head), memoryview(sent.payload)]
+        pieces = [frames.head(sent.kind, self._ask, sent.size), sent.payload]
+        if sent.options:
+            head = frames.head(Kind.OPTIONS, self._ask, len(sent.options))
+            pieces = [head, sent.options, *pieces]
+        self._pieces = [memoryview(piece) for piece in pieces]
         return True
 
     def _drop(self, count: int) -> None:
@@ -119,7 +122,9 @@ class Link:
         elif frame.kind == Kind.REFUSED and not frame.ask:
             raise _refusal(data)
         elif frame.kind == Kind.ACCEPTED and frame.ask in self.asks:
-            self.asks[frame.ask].accepted.set(frames.read_id(data))
+            self.asks[frame.ask].accept(frames.read_id(data))
+        elif frame.kind == Kind.WRITTEN and frame.ask in self.asks:
+            self.asks[frame.ask].written.set(frames.read_id(data))
         elif frame.ask in self.asks:
             _settle(self.asks.pop(frame.ask), frame.kind, data)
 
@@ -134,7 +139,8 @@ class Link:
                 text = f"task {number} was accepted and runs, but its result is not to be had"
                 sent.fail(ConnectionLost(f"the connection to the service is gone: {text}"))
             elif sent.is_out:
-                text = "whether the task was accepted is not known"
+                what = "cancelled" if sent.kind == Kind.CANCEL else "accepted"
+                text = f"whether the task was {what} is not known"
                 sent.fail(ConnectionLost(f"the connection to the service broke: {text}"))
         self.asks.clear()
 
@@ -146,7 +152,7 @@ def _settle(sent: Sent, kind: int, data: bytes) -> None:
         case Kind.REFUSED:
             sent.fail(_refusal(data))
         case Kind.LOST:
-            number = sent.accepted.get()
+            number = sent.written.get()
             sent.fail(ConnectionLost(f"task {number}: {data.decode(errors='replace')}"))
 
 

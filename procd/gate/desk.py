@@ -1,7 +1,8 @@
 """The gate's desk: what programs outside ask becomes tasks, and results go back to who asked.
 
 Rules of this room:
-- A program is told ACCEPTED when its task's slot is written, and not before.
+- A program is told ACCEPTED when its task's slot is written, and not before; of a durable one
+  when the ledger has it on its disk.
 - A result stays in its slot until its program has room for it: one that reads slowly costs no
   memory here, and one that does not read at all is left after a while.
 - A program that goes leaves its tasks to run. Their results are counted as unread.
@@ -16,13 +17,15 @@ from collections.abc import Callable
 from math import inf
 
 from procd import logs
-from procd.errors import ProcdError
+from procd.errors import ProcdError, TaskRejected
+from procd.gate.asks import Asks, options_of
 from procd.gate.budget import Budget, seconds_for
 from procd.gate.session import CHUNK, Gone, Session, turn_away
 from procd.ipc import frames, layout, wire
 from procd.ipc.frames import Frame, Kind
 from procd.ipc.scoreboard import Cell
 from procd.tasks.dispatcher import Dispatcher
+from procd.tasks.following import FollowedRef
 from procd.tasks.outside import Outside
 from procd.tasks.ref import TaskRef
 
@@ -37,14 +40,23 @@ class Results(Dispatcher):
     desk: Desk
 
     def take_hint(self, token: int) -> None:
+        self._looked(token)
         self.desk.hinted(token)
 
     def take_in(self, token: int) -> None:
         super().take_hint(token)
 
     def _deliver(self, ref: TaskRef, packed: bytes, failed: bool) -> None:  # noqa: FBT001 - as there
-        if not self.desk.told(ref.id, packed, failed=failed) and failed:
-            super()._deliver(ref, packed, failed=failed)  # for the log: nobody awaits it
+        is_refused = ref.acceptance is not None and ref.acceptance.error is not None
+        if not is_refused and not self.desk.told(ref.id, packed, failed=failed):
+            self.cells[Cell.UNREAD] += 1
+            if failed:
+                super()._deliver(ref, packed, failed=failed)  # for the log: nobody awaits it
+        ref.is_done = True  # the ledger may have to note that before the slot is free
+
+    def _deliver_followed(self, ref: TaskRef, packed: bytes, failed: bool) -> None:  # noqa: FBT001
+        self.desk.told(ref.id, packed, failed=failed)
+        super()._deliver_followed(ref, packed, failed=failed)
 
 
 class Desk:
@@ -56,15 +68,16 @@ class Desk:
         max_bytes: int,
         *,
         want_retry: Callable[[], None],
+        tell_master: Callable[[str, dict[str, object]], object],
+        later: Callable[[float, Callable[[], None]], None],
         watch: Callable[[Session], None],
         forget: Callable[[Session], None],
     ) -> None:
         self.sessions: set[Session] = set()
         self.is_closed = False  # takes no more tasks
         self._arena = outside.shared.arena
-        self._cells = outside.cells
         self._watch, self._forget = watch, forget
-        self._of: dict[int, Session] = {}  # who sent a task, by its id
+        self._asks = Asks()
         self._in: Budget[Session] = Budget(max_bytes)
         self._out: Budget[Session] = Budget(max_bytes)
         self._max_bytes = max_bytes
@@ -73,6 +86,8 @@ class Desk:
             *(outside.shared, outside.me, outside.cells),
             on_result=lambda *_: None,
             want_retry=want_retry,
+            tell_master=tell_master,
+            later=later,
         )
         self.results.desk = self
 
@@ -136,21 +151,54 @@ class Desk:
     # Asks
 
     def _ask(self, session: Session, frame: Frame) -> None:
-        if self.is_closed:
+        given, session.options = session.options, None
+        if frame.kind == Kind.OPTIONS:
+            session.options = frame
+        elif frame.kind == Kind.CANCEL:
+            self._cancel(session, frame)
+        elif self.is_closed:
             self._refuse(session, frame.ask, "NotRunning", "the service is stopping")
-            return
-        if frame.data is None:
+        elif frame.data is None:
             text = f"a task of {frame.size} bytes; {self._max_bytes} are allowed (task_max_bytes)"
             self._refuse(session, frame.ask, "MessageTooBig", text)
+        else:
+            try:
+                options = options_of(given, frame.ask)
+                flags = _FLAGS[Kind(frame.kind)]
+                ref = self.results.dispatch(frame.data, flags=flags, options=options)
+            except ProcdError as error:
+                self._refuse(session, frame.ask, type(error).__name__, str(error))
+            else:
+                self._sent(session, frame.ask, ref)
+
+    def _sent(self, session: Session, ask: int, ref: TaskRef) -> None:
+        self._asks.add(ref.id, session, ask)
+        if isinstance(ref, FollowedRef) and ref.token != ref.id:
+            session.tokens[ref.id] = ref.token
+        if ref.acceptance is None:
+            self._say(session, Kind.ACCEPTED, ask, frames.ID.pack(ref.id))
+        else:
+            self._say(session, Kind.WRITTEN, ask, frames.ID.pack(ref.id))
+            ref.acceptance.then(lambda: self._heard(session, ask, ref))
+
+    def _heard(self, session: Session, ask: int, ref: TaskRef) -> None:
+        """The ledger has a durable task, or no room for it."""
+        if ref.acceptance is None or session.asks.get(ask) != ref.id:
             return
+        if ref.acceptance.error is None:
+            self._say(session, Kind.ACCEPTED, ask, frames.ID.pack(ref.id))
+        else:
+            self._asks.leave(session, ask)
+            self._refuse(session, ask, TaskRejected.__name__, ref.acceptance.error)
+
+    def _cancel(self, session: Session, frame: Frame) -> None:
         try:
-            ref = self.results.dispatch(frame.data, flags=_FLAGS[Kind(frame.kind)])
-        except ProcdError as error:
-            self._refuse(session, frame.ask, type(error).__name__, str(error))
-            return
-        self._of[ref.id] = session
-        session.asks[ref.id] = frame.ask
-        self._say(session, Kind.ACCEPTED, frame.ask, frames.ID.pack(ref.id))
+            task_id = frames.read_id(frame.data or b"")
+        except wire.Undecodable as error:
+            self._refuse(session, frame.ask, TaskRejected.__name__, str(error))
+        else:
+            done = self.results.cancel(session.tokens.get(task_id, task_id))
+            self._say(session, Kind.RESULT, frame.ask, wire.pack(done))
 
     def _refuse(self, session: Session, ask: int, name: str, text: str) -> None:
         self._say(session, Kind.REFUSED, ask, wire.pack([name, text]))
@@ -172,7 +220,7 @@ class Desk:
         """A task may be done: take its result in if its program has room."""
         if not self._arena.is_done(token):
             return
-        session = self._of.get(token)
+        session = self._asks.first(token)
         if session is None:
             self.results.take_in(token)
         elif token not in session.later and (session.later or not self._has_room(session, token)):
@@ -195,16 +243,13 @@ class Desk:
 
     def told(self, task_id: int, packed: bytes, *, failed: bool) -> bool:
         """Pass a result on; False if its program is gone."""
-        session = self._of.pop(task_id, None)
-        if session is None:
-            self._cells[Cell.UNREAD] += 1
-            return False
-        ask = session.asks.pop(task_id)
-        self._say(session, Kind.FAILED if failed else Kind.RESULT, ask, packed)
-        if len(packed) > CHUNK and session.out_bytes:
-            session.is_large = True
-            session.out_due = time.monotonic() + seconds_for(len(packed))
-        return True
+        waiting = self._asks.settle(task_id)
+        for session, ask in waiting:
+            self._say(session, Kind.FAILED if failed else Kind.RESULT, ask, packed)
+            if len(packed) > CHUNK and session.out_bytes:
+                session.is_large = True
+                session.out_due = time.monotonic() + seconds_for(len(packed))
+        return bool(waiting)
 
     def _flushed(self, session: Session) -> None:
         """A session has read something: there may be room for what waits."""
@@ -244,9 +289,7 @@ class Desk:
         self._forget(session)
         done = list(session.later)
         session.close()
-        for task_id in session.asks:
-            del self._of[task_id]
-        session.asks.clear()
+        self._asks.drop(session)
         for token in done:
             self.results.take_in(token)
         self._free_in(session)
@@ -260,5 +303,5 @@ class Desk:
     def give_up(self) -> None:
         """Tell everybody who still waits that nothing will come."""
         for session in list(self.sessions):
-            for ask in list(session.asks.values()):
+            for ask in list(session.asks):
                 self._say(session, Kind.LOST, ask, _LOST.encode())

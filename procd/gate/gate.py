@@ -54,7 +54,8 @@ class Gate:
         self._listener = listener
         self._row, self._incarnation = row, incarnation
         self._unused_seconds = unused_seconds
-        self._retry_at = self._accept_at = self._unused_at = inf
+        self._retry_at = self._accept_at = self._unused_at = self._call_at = inf
+        self._call: Callable[[], None] = lambda: None
         self._deadline = inf  # of a drain
         self._readers: dict[int, Callable[[], None]] = {}
         self._sessions: dict[int, Session] = {}  # by descriptor
@@ -89,6 +90,8 @@ class Gate:
             outside,
             config.task_max_bytes,
             want_retry=self._want_retry,
+            tell_master=self._channel.send,
+            later=self._call_later,
             watch=self._watch,
             forget=self._forget,
         )
@@ -136,9 +139,13 @@ class Gate:
     def _want_retry(self) -> None:
         self._retry_at = time.monotonic() + RETRY_SECONDS
 
+    def _call_later(self, seconds: float, call: Callable[[], None]) -> None:
+        self._call_at, self._call = time.monotonic() + seconds, call
+
     def _wait_seconds(self) -> float | None:
         due = min(
-            *(self._retry_at, self._accept_at, self._unused_at, self._deadline, self._desk.due())
+            *(self._retry_at, self._accept_at, self._unused_at, self._deadline, self._desk.due()),
+            self._call_at,
         )
         return None if due == inf else max(0.0, due - time.monotonic())
 
@@ -146,6 +153,9 @@ class Gate:
         if now >= self._retry_at:
             self._retry_at = inf
             self._desk.results.retry()
+        if now >= self._call_at:
+            self._call_at = inf
+            self._call()
         if now >= self._accept_at:
             self._accept_at = inf
             self._let_in()

@@ -36,7 +36,9 @@ class Session:
         sock.setblocking(False)
         self.socket = sock
         self.reader = Reader(frames.FROM_CLIENT, max_bytes)
-        self.asks: dict[int, int] = {}  # the program's numbers of its tasks, by their ids
+        self.asks: dict[int, int] = {}  # ids of tasks, by the program's numbers: see asks.Asks
+        self.tokens: dict[int, int] = {}  # of tasks that the ledger sent again, by their ids
+        self.options: Frame | None = None  # of the task that comes next
         self.later: dict[int, None] = {}  # tasks whose results wait until it has read, in order
         self.is_large = False  # a large result is among what is unsent
         self.is_gone = False

@@ -18,16 +18,24 @@ Rules of this file:
 
 from __future__ import annotations
 
-import mmap
 import time
-from collections.abc import Iterator
 
+from procd.errors import TaskQueueFull
 from procd.ipc import layout as lay
 from procd.ipc import words
+from procd.ipc.arenaview import ArenaView
+from procd.ipc.keytable import KeyTable, KeyTaken
 from procd.ipc.layout import Layout, Meta, MetaValues
 from procd.ipc.spool import RESULT, TASK, Spool
 from procd.ipc.terms import AT as TERMS_AT
-from procd.ipc.terms import CANCELLED_AT, DUE_AT, FIXED_AT, FIXED_END, TERMS, TRIES_AT, Terms
+from procd.ipc.terms import (
+    CANCELLED_AT,
+    DUE_AT,
+    FIXED_AT,
+    FIXED_END,
+    TRIES_AT,
+    Terms,
+)
 from procd.ipc.words import SlotState
 from procd.linux import recordlock
 
@@ -36,32 +44,21 @@ CHUNK_LOCKS = 1 << 40
 LOCK_SECONDS = 0.00005  # between two tries at a lock that is held for microseconds
 
 
-class Arena:
+class Arena(ArenaView):
     """One process's view. Not for the master.
 
     *row* and *incarnation* name the process; claim() and lease() act in that name.
     """
 
     def __init__(self, fd: int, layout: Layout, spool: Spool) -> None:
-        self.fd = fd
-        self.layout = layout
-        self.spool = spool
+        super().__init__(fd, layout, spool)
         self.row = 0
         self.incarnation = 0
-        self.map = mmap.mmap(fd, layout.size)
-        self._words = memoryview(self.map).cast("Q")
-        self._first_word = layout.words_at // 8
-        self._first_body, self._body_bytes = layout.bodies_at, layout.body_bytes
+        self.keys = KeyTable(fd, self._words, layout, self.key_of)
 
     def become(self, row: int, incarnation: int) -> None:
         """Say who this process is; once, right after the fork."""
         self.row, self.incarnation = row, incarnation
-
-    def word(self, slot: int) -> int:
-        return self._words[self._first_word + slot]
-
-    def _body_at(self, slot: int) -> int:
-        return self._first_body + slot * self._body_bytes
 
     def _set_word(self, slot: int, word: int) -> None:
         self._words[self._first_word + slot] = word
@@ -97,12 +94,18 @@ class Arena:
         self._words[self.layout.chunk_at(chunk) // 8] = lay.NOBODY
 
     def accept(
-        self, slot: int, payload: bytes, meta: MetaValues, state: SlotState, terms: bytes = b""
+        self,
+        slot: int,
+        payload: bytes,
+        meta: MetaValues,
+        state: SlotState,
+        terms: bytes = b"",
+        key: int = 0,
     ) -> int:
         """Write a task into a free slot of an own chunk; return its token.
 
         From the last store on the task is there: it will run, or (HELD) be written down first.
-        Raises what Spool.write does.
+        Raises what Spool.write does, and with a *key* what KeyTable.entering does.
         """
         at = self._body_at(slot)
         epoch = words.epoch_of(self.word(slot)) + 1
@@ -114,7 +117,17 @@ class Arena:
         fixed = terms[FIXED_AT - TERMS_AT : FIXED_END - TERMS_AT]
         seal = lay.seal(self.map[at : at + lay.SEAL_AT], fixed, payload, token)
         lay.SEAL.pack_into(self.map, at + lay.SEAL_AT, seal)
-        self._set_word(slot, words.pack(state, 0, 0, epoch))
+        word = words.pack(state, 0, 0, epoch)
+        if not key:
+            self._set_word(slot, word)
+            return token
+        try:
+            with self.keys.entering(key, token):
+                self._set_word(slot, word)
+        except (KeyTaken, TaskQueueFull):
+            if len(payload) > self.layout.slot_bytes:
+                self.spool.remove(token, TASK)
+            raise
         return token
 
     def cancel(self, token: int) -> bool:
@@ -123,72 +136,10 @@ class Arena:
         One that has not begun does not begin any more. The master does the rest.
         """
         slot = words.slot_of(token)
-        if slot >= self.layout.slots or not any(self._is(token, state) for state in words.LIVE):
+        if not self.is_live(token):
             return False
         self._words[(self._body_at(slot) + CANCELLED_AT) // 8] = token
         return True
-
-    def is_cancelled(self, token: int) -> bool:
-        at = self._body_at(words.slot_of(token)) + CANCELLED_AT
-        return self._words[at // 8] == token
-
-    def done(self, chunk: int) -> list[int]:
-        """Return the tokens of a chunk's done slots."""
-        size = self.layout.chunk_slots
-        states = self._states(chunk * size, size)
-        return list(self._tokens(states, SlotState.DONE, chunk * size))
-
-    def _states(self, first: int, count: int) -> bytes:
-        """Return the states of slots, a byte each. Of 32,768 it takes some 0.1 ms."""
-        start = 8 * (self._first_word + first)
-        return self.map[start : start + 8 * count : 8].translate(lay.STATES)
-
-    def _tokens(self, states: bytes, state: SlotState, first: int = 0) -> Iterator[int]:
-        """Yield the tokens of those that were in a state and still are."""
-        number = states.find(state)
-        while number >= 0:
-            word = self.word(first + number)
-            if words.state_of(word) == state:
-                yield words.token(first + number, words.epoch_of(word))
-            number = states.find(state, number + 1)
-
-    def is_done(self, token: int) -> bool:
-        return self._is(token, SlotState.DONE)
-
-    def is_delayed(self, token: int) -> bool:
-        return self._is(token, SlotState.DELAYED)
-
-    def is_addressed(self, token: int) -> bool:
-        return self._is(token, SlotState.ADDRESSED)
-
-    def is_held(self, token: int) -> bool:
-        return self._is(token, SlotState.HELD)
-
-    def is_owed(self, token: int) -> bool:
-        """Tell whether a done task's slot must wait for the ledger."""
-        return lay.is_owed(self.map, self._body_at(words.slot_of(token)))
-
-    def is_rejected(self, token: int) -> bool:
-        """Tell whether the ledger had no room for a held task."""
-        at = self.layout.body_at(words.slot_of(token)) + lay.LEDGER_AT
-        return self.is_done(token) and self._words[at // 8] == lay.REJECTED
-
-    def _is(self, token: int, state: SlotState) -> bool:
-        word = self.word(words.slot_of(token))
-        epoch = words.token_epoch(token)
-        return words.state_of(word) == state and words.epoch_of(word) == epoch
-
-    def result(self, token: int) -> tuple[bytes, bool]:
-        """Return the result of a done task, and whether it failed. Raises Damaged."""
-        at = self._body_at(words.slot_of(token))
-        size, failed = lay.result_of(self._words[(at + lay.RESULT_AT) // 8])
-        start = at + lay.META_BYTES + self.layout.slot_bytes
-        return self._get(token, RESULT, start, size), failed
-
-    def result_bytes(self, token: int) -> int:
-        """Return how long the result of a done task is."""
-        at = self.layout.body_at(words.slot_of(token))
-        return lay.result_of(self._words[(at + lay.RESULT_AT) // 8])[0]
 
     def free(self, token: int) -> None:
         """Give a done slot of an own chunk free."""
@@ -225,16 +176,6 @@ class Arena:
         self._set_word(slot, words.moved(word, SlotState.RUNNING, self.row))
         return words.attempt_of(word), *self._task(token)
 
-    def _task(self, token: int) -> tuple[Meta, bytes]:
-        """Return a task as it was accepted: its meta and data; raises Damaged."""
-        at = self._body_at(words.slot_of(token))
-        meta = Meta._make(lay.META.unpack_from(self.map, at))
-        payload = self._get(token, TASK, at + lay.META_BYTES, meta.payload_bytes)
-        fixed = self.map[at + FIXED_AT : at + FIXED_END] if meta.flags & TERMS else b""
-        if lay.seal(self.map[at : at + lay.SEAL_AT], fixed, payload, token) != meta.seal:
-            raise lay.Damaged("it is not what was accepted")
-        return meta, payload
-
     def _is_claimable(self, token: int) -> bool:
         word = self.word(words.slot_of(token))
         waits = words.state_of(word) in (SlotState.QUEUED, SlotState.ADDRESSED)
@@ -254,10 +195,6 @@ class Arena:
         self._set_word(slot, words.moved(self.word(slot), state, self.row))
         recordlock.unlock(self.fd, slot)
 
-    def terms(self, token: int) -> Terms:
-        at = self._body_at(words.slot_of(token))
-        return Terms.unpack(self.map[at : at + lay.META_BYTES])
-
     def postpone(self, token: int, terms: Terms) -> None:
         """Give back a task that is to be tried again when *terms*.due has come, and let go."""
         slot = words.slot_of(token)
@@ -269,11 +206,6 @@ class Arena:
         self._set_word(slot, words.pack(SlotState.DELAYED, attempt, 0, word.epoch))
         recordlock.unlock(self.fd, slot)
 
-    def dispatcher(self, token: int) -> tuple[int, int]:
-        """Return row and incarnation of who owns a token's slot."""
-        chunk = words.slot_of(token) // self.layout.chunk_slots
-        return lay.owner_of(self._words[self.layout.chunk_at(chunk) // 8])
-
     # What is too large for a slot goes to the spool; nobody above here knows.
 
     def _put(self, token: int, kind: str, start: int, data: bytes) -> None:
@@ -281,8 +213,3 @@ class Arena:
             self.spool.write(token, kind, data)
         else:
             self.map[start : start + len(data)] = data
-
-    def _get(self, token: int, kind: str, start: int, size: int) -> bytes:
-        if size > self.layout.slot_bytes:
-            return self.spool.read(token, kind, size)
-        return self.map[start : start + size]

@@ -12,49 +12,24 @@ import errno
 import os
 import stat
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from procd.errors import StartFailed
 from procd.ipc import layout as lay
 from procd.ipc import mending, words
-from procd.ipc.layout import Damaged, Layout, Meta
+from procd.ipc.arenareader import ArenaReader, Slot
+from procd.ipc.layout import Damaged, Layout
 from procd.ipc.spool import Spool
-from procd.ipc.steadyfile import SteadyFile
-from procd.ipc.terms import TERMS, Terms
 from procd.ipc.words import SlotState, Writer
 from procd.linux import recordlock
 
 SPOOL = "spool"  # the folder, beside the arena
 LOCK_TRIES = 100  # the master waits for nobody
-_WAITING = (SlotState.HELD, SlotState.QUEUED, SlotState.ADDRESSED)
-_KEPT = (*words.LIVE, SlotState.DEAD)
 
 
-class Slot(NamedTuple):
-    """One slot that is in use."""
-
-    number: int
-    state: SlotState
-    attempt: int
-    row: int
-    epoch: int
-
-    @property
-    def token(self) -> int:
-        return words.token(self.number, self.epoch)
-
-
-class ArenaFile:
+class ArenaFile(ArenaReader):
     """One arena, and the spool beside it, for the master's life. Made by create() or adopt()."""
-
-    def __init__(self, path: Path, fd: int, layout: Layout, spool: Spool) -> None:
-        self.path = path
-        self.fd = fd
-        self.layout = layout
-        self.spool = spool
-        self._file = SteadyFile(fd, layout.size)
 
     @classmethod
     def create(cls, path: Path, layout: Layout) -> ArenaFile:
@@ -113,103 +88,6 @@ class ArenaFile:
         for chunk in chunks:
             self.set_owner(chunk, lay.ORPHAN)
         return len(wrong), len(chunks)
-
-    # Looking
-
-    @property
-    def lost(self) -> str:
-        """Why it cannot be used any more, "" if it can."""
-        self._file.check()
-        return self._file.lost
-
-    def _words(self, first: int, count: int) -> array[int]:
-        return array("Q", self._file.read(count * 8, self.layout.word_at(first)))
-
-    def owners(self) -> array[int]:
-        """Return the chunk table."""
-        return array("Q", self._file.read(self.layout.chunks * 8, lay.PAGE))
-
-    def owner(self, number: int) -> int:
-        """Return the owner word of the chunk that a slot is in."""
-        at = self.layout.chunk_at(number // self.layout.chunk_slots)
-        return array("Q", self._file.read(8, at))[0]
-
-    def slot(self, number: int) -> Slot:
-        return Slot(number, *words.unpack(self._words(number, 1)[0]))
-
-    def _owned(self) -> Iterator[tuple[int, array[int]]]:
-        """Yield first slot and words of each chunk that has an owner; one read for all."""
-        size, table = self.layout.chunk_slots, self._words(0, self.layout.slots)
-        for chunk, owner in enumerate(self.owners()):
-            if owner != lay.NOBODY:
-                yield chunk * size, table[chunk * size : (chunk + 1) * size]
-
-    # A death is put right while others wait for the master: these look at plain integers,
-    # some twenty times quicker than making a Slot of each.
-
-    def tokens(self, state: SlotState) -> list[int]:
-        """Return the tokens of all slots in a state."""
-        mask, shift, bits = words.STATE_MASK, 64 - words.EPOCH_BITS, words.SLOT_BITS
-        return [
-            word >> shift << bits | number
-            for first, table in self._owned()
-            for number, word in enumerate(table, first)
-            if word & mask == state
-        ]
-
-    def count(self) -> tuple[int, int]:
-        """Return how many tasks are queued and how many run."""
-        states = self.states()
-        return sum(map(states.count, _WAITING)), states.count(SlotState.RUNNING)
-
-    def states(self) -> list[int]:
-        """Return the state of each slot in chunks that have an owner."""
-        mask = words.STATE_MASK
-        return [word & mask for _, table in self._owned() for word in table]
-
-    def chunk(self, chunk: int) -> Iterator[Slot]:
-        """Return a chunk's slots that are in use."""
-        size = self.layout.chunk_slots
-        for number, word in enumerate(self._words(chunk * size, size), chunk * size):
-            if word & words.STATE_MASK != SlotState.FREE:
-                yield Slot(number, *words.unpack(word))
-
-    def in_use(self) -> Iterator[Slot]:
-        """Return every slot that is in use, in chunks that have an owner."""
-        for first, table in self._owned():
-            for number, word in enumerate(table, first):
-                if word & words.STATE_MASK != SlotState.FREE:
-                    yield Slot(number, *words.unpack(word))
-
-    def last_epoch(self) -> int:
-        return max(self._words(0, self.layout.slots)) >> 64 - words.EPOCH_BITS
-
-    def needs(self, token: int) -> bool:
-        """Tell whether a token is that of a slot in use: then its files must stay."""
-        if words.slot_of(token) >= self.layout.slots:
-            return False
-        slot = self.slot(words.slot_of(token))
-        return slot.token == token and slot.state is not SlotState.FREE
-
-    def _meta(self, number: int) -> bytes:
-        return self._file.read(lay.META_BYTES, self.layout.body_at(number))
-
-    def meta(self, number: int) -> Meta:
-        return Meta.unpack(self._meta(number))
-
-    def terms(self, slot: Slot) -> Terms:
-        """Return a task's terms; without any it has no retries, and each attempt was a crash."""
-        meta = self._meta(slot.number)
-        these = Terms.unpack(meta)
-        if Meta.unpack(meta).flags & TERMS:
-            return these
-        return Terms(crashes=slot.attempt, cancelled=these.cancelled)
-
-    def payload(self, number: int) -> bytes:
-        """Return as much of a payload as stands in the slot: nothing if it is in the spool."""
-        size = self.meta(number).payload_bytes
-        at = self.layout.body_at(number) + lay.META_BYTES
-        return self._file.read(size, at) if size <= self.layout.slot_bytes else b""
 
     # Changing
 
@@ -281,8 +159,8 @@ class ArenaFile:
     def set_owner(self, chunk: int, owner: int) -> None:
         self._file.write(lay.WORD.pack(owner), self.layout.chunk_at(chunk))
 
-    def sweep(self, chunk: int) -> tuple[int, bool]:
-        """Free the done slots of a chunk whose dispatcher is dead.
+    def sweep(self, chunk: int, keeps: Callable[[int], bool] = lambda _: False) -> tuple[int, bool]:
+        """Free the done slots of a chunk whose dispatcher is dead, but those that *keeps* names.
 
         Returns how many results had no reader, and whether tasks are still in it; if not,
         the chunk goes back to the pool.
@@ -292,8 +170,8 @@ class ArenaFile:
         for number, word in enumerate(self._words(chunk * size, size), chunk * size):
             state = word & words.STATE_MASK
             meta = self._meta(number) if state == SlotState.DONE else b""
-            if meta and not lay.is_owed(meta):
-                slot = Slot(number, *words.unpack(word))
+            slot = Slot(number, *words.unpack(word))
+            if meta and not lay.is_owed(meta) and not keeps(slot.token):
                 if self.layout.is_spooled(meta):
                     self.spool.remove(slot.token)
                 self.move(slot, SlotState.FREE)
@@ -313,8 +191,3 @@ def _layout_of(fd: int) -> Layout:
     if not stat.S_ISREG(found.st_mode):
         raise Damaged("it is no regular file")
     return Layout.read(os.pread(fd, lay.PAGE, 0), found.st_size)
-
-
-def live(slots: Iterator[Slot]) -> list[Slot]:
-    """Keep the slots whose tasks have not finished, or are not where they rest."""
-    return [slot for slot in slots if slot.state in _KEPT]

@@ -2,7 +2,8 @@
 
 Pure: bytes in, frames out. A frame is a head (kind, the ask that it belongs to, length) and so
 many bytes. The client numbers its asks; the gate answers each with ACCEPTED or REFUSED, and
-one that was accepted later with RESULT, FAILED or LOST, in whatever order results come.
+one that was accepted later with RESULT, FAILED or LOST, in whatever order results come. A
+durable task is ACCEPTED, or REFUSED, after it was WRITTEN.
 
 Either side trusts only what it has read: a length is a claim, and no memory is taken for it.
 """
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 from procd.ipc import wire
 
-VERSION = 1
+VERSION = 2
 SOCKET = "gate.sock"  # in run_dir/ipc
 HEAD = struct.Struct("<B3xIQ")
 ID = struct.Struct("<Q")
@@ -29,16 +30,19 @@ class Kind(IntEnum):
     # From the client
     DATA = 1  # a task for on_task: its data
     NAMED = 2  # a named task: [name, args, kwargs]
+    OPTIONS = 3  # of the task that comes next, under the same ask: tasks.options.Given
+    CANCEL = 4  # ID of a task: RESULT tells whether it was not over
     # From the gate
     HELLO = 16  # the first, and whenever it changes: [VERSION, task_max_bytes]
-    ACCEPTED = 17  # ID: the task's slot is written
+    ACCEPTED = 17  # ID: the task's slot is written; a durable one is on the disk
     REFUSED = 18  # [name of an exception of procd.errors, its text]
     RESULT = 19  # the result
     FAILED = 20  # as tasks.failure packs it
     LOST = 21  # text: why nobody will tell what becomes of the task
+    WRITTEN = 22  # ID: nothing is promised yet
 
 
-FROM_CLIENT = frozenset({Kind.DATA, Kind.NAMED})
+FROM_CLIENT = frozenset({Kind.DATA, Kind.NAMED, Kind.OPTIONS, Kind.CANCEL})
 FROM_GATE = frozenset(Kind) - FROM_CLIENT
 
 

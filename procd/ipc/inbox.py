@@ -13,7 +13,9 @@ import mmap
 import os
 import socket
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
+from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +29,10 @@ MOST_PATHS = 1000  # that a sender remembers
 MAX_PROGRESS_BYTES = 8_000  # a small one finds room where a large one would not
 
 HINT, TASK, MESSAGE, PROGRESS = b"H", b"T", b"M", b"P"
+FOLLOW, OUTCOME, INHERITED = b"F", b"O", b"I"
 _TOKEN = struct.Struct("<cQ")
+_FOLLOW = struct.Struct("<cQIQ")
+_OUTCOME = struct.Struct("<cQB")
 
 
 class Hint(NamedTuple):
@@ -54,6 +59,41 @@ class Progress(NamedTuple):
 
     token: int
     value: object
+
+
+class Follow(NamedTuple):
+    """Another process wants to be told how an own task ends."""
+
+    token: int
+    row: int
+    incarnation: int
+
+
+class Passed(IntEnum):
+    """What an Outcome brings."""
+
+    RESULT = 0
+    FAILURE = 1
+    OVER = 2  # it is over, and its result not kept
+    TOO_LARGE = 3
+
+
+class Outcome(NamedTuple):
+    """How a task ended that another process has sent."""
+
+    token: int
+    passed: Passed
+    packed: bytes
+
+
+class Inherited(NamedTuple):
+    """Results of tasks that a predecessor has sent."""
+
+    tokens: tuple[int, ...]
+
+
+_PASSED = frozenset(Passed)
+Datagram = Hint | Addressed | Message | Progress | Follow | Outcome | Inherited
 
 
 class Gone(Exception):
@@ -91,7 +131,22 @@ def progress(token: int, value: object) -> bytes:
     return packed
 
 
-def parse(datagram: memoryview) -> Hint | Addressed | Message | Progress:
+def follow(token: int, row: int, incarnation: int) -> bytes:
+    return _FOLLOW.pack(FOLLOW, token, row, incarnation)
+
+
+def outcome(token: int, passed: Passed, packed: bytes = b"") -> bytes:
+    """One over 200,000 bytes says TOO_LARGE instead."""
+    if len(packed) > MAX_MESSAGE_BYTES:
+        passed, packed = Passed.TOO_LARGE, b""
+    return _OUTCOME.pack(OUTCOME, token, passed) + packed
+
+
+def inherited(tokens: Sequence[int]) -> bytes:
+    return INHERITED + struct.pack(f"<{len(tokens)}Q", *tokens)
+
+
+def parse(datagram: memoryview) -> Datagram:
     """Raises wire.Undecodable for anything that the functions above did not make."""
     if len(datagram) == _TOKEN.size:
         kind, token = _TOKEN.unpack(datagram)
@@ -107,7 +162,22 @@ def parse(datagram: memoryview) -> Hint | Addressed | Message | Progress:
     if kind == PROGRESS and len(datagram) > _TOKEN.size:
         token = _TOKEN.unpack(datagram[: _TOKEN.size])[1]
         return Progress(token, wire.unpack(datagram[_TOKEN.size :]))
-    raise wire.Undecodable("not a message of procd")
+    note = _note(kind, datagram)
+    if note is None:
+        raise wire.Undecodable("not a message of procd")
+    return note
+
+
+def _note(kind: bytes, datagram: memoryview) -> Follow | Outcome | Inherited | None:
+    if kind == FOLLOW and len(datagram) == _FOLLOW.size:
+        return Follow(*_FOLLOW.unpack(datagram)[1:])
+    if kind == OUTCOME and len(datagram) >= _OUTCOME.size:
+        _, token, passed = _OUTCOME.unpack(datagram[: _OUTCOME.size])
+        if passed in _PASSED:
+            return Outcome(token, Passed(passed), bytes(datagram[_OUTCOME.size :]))
+    if kind == INHERITED and len(datagram) % 8 == 1:
+        return Inherited(struct.unpack(f"<{len(datagram) // 8}Q", datagram[1:]))
+    return None
 
 
 class Inbox:
@@ -169,7 +239,7 @@ class Post:
 
     def send(self, row: int, incarnation: int, datagram: bytes) -> None:
         """Raises InboxFull, Gone."""
-        sock = self._hints if datagram[:1] in (HINT, TASK) else self._messages
+        sock = self._hints if datagram[:1] in (HINT, TASK, FOLLOW) else self._messages
         try:
             sock.sendto(datagram, self._path(row, incarnation))
         except BlockingIOError:

@@ -6,6 +6,7 @@ arenafile (the master's pread and pwrite).
     0      header: magic, version, geometry, CRC of these        (written once)
     4096   chunk table: one owner word a chunk
     ...    slot words, 8 bytes each, together so that a scan is one read
+    ...    key table: two entries a slot, in buckets (ipc.keytable)
     ...    bodies: 128 bytes of meta and terms (ipc.terms), payload area, result area
 
 A payload or result longer than its area stands in a file instead (ipc.spool).
@@ -25,6 +26,7 @@ MAGIC = b"procdarn"
 VERSION = 3
 PAGE = 4096
 META_BYTES = 128
+BUCKET_ENTRIES = 64  # of the key table
 
 WORD = struct.Struct("<Q")  # aligned, in one pack_into: never torn
 _HEADER = struct.Struct("<8sIIIIQ")  # magic, version, slots, slot_bytes, chunk_slots, first epoch
@@ -71,8 +73,16 @@ class Layout:
         return _page_up(PAGE + self.chunks * 8)
 
     @property
-    def bodies_at(self) -> int:
+    def key_buckets(self) -> int:
+        return -(-2 * self.slots // BUCKET_ENTRIES)
+
+    @property
+    def keys_at(self) -> int:
         return _page_up(self.words_at + self.slots * 8)
+
+    @property
+    def bodies_at(self) -> int:
+        return _page_up(self.keys_at + self.key_buckets * BUCKET_ENTRIES * 8)
 
     @property
     def body_bytes(self) -> int:
@@ -183,6 +193,12 @@ def seal(head: bytes, fixed: bytes, payload: bytes, token: int) -> int:
     """
     sealed = zlib.crc32(head, (token ^ token >> 32) & 0xFFFF_FFFF)
     return zlib.crc32(payload, zlib.crc32(fixed, sealed) if fixed else sealed)
+
+
+def flags_of(body: bytes | mmap, at: int = 0) -> int:
+    """Return the flags in the meta at *at*."""
+    flags: int = _OWED.unpack_from(body, at)[0]
+    return flags
 
 
 def is_owed(body: bytes | mmap, at: int = 0) -> bool:

@@ -25,7 +25,7 @@ TERMS = 4  # it has terms worth a look
 AT_MOST_ONCE = 8  # not again if its process dies
 
 AT, BYTES = 64, 64  # within the meta's bytes
-DUE_AT, TRIES_AT, CANCELLED_AT = 64, 72, 120
+DUE_AT, TRIES_AT, KEY_AT, CANCELLED_AT = 64, 72, 112, 120
 FIXED_AT, FIXED_END = 80, 112  # what never changes, and is sealed (ipc.layout)
 _MOST = 0xFFFF_FFFF
 _TERMS = struct.Struct("<dIIddffIIQQ")
@@ -43,7 +43,7 @@ class Terms(NamedTuple):
     retry_max_delay: float = 0.0
     retries: int = 0  # after exceptions
     max_attempts: int = 0  # crashes that it may cost; 0 = as the config says
-    key: int = 0  # kept free
+    key: int = 0  # one live task each: ipc.keytable
     cancelled: int = 0  # its own token: somebody does not want it any more
 
     def pack(self) -> bytes:
@@ -55,6 +55,11 @@ class Terms(NamedTuple):
         these = cls(*_TERMS.unpack_from(data, AT))
         # No number at all is damage. Such a task must not wait for ever: it is due.
         return these if these.due >= 0 else these._replace(due=0.0)
+
+    @staticmethod
+    def key_in(packed: bytes) -> int:
+        """Return the key in what pack() has made, 0 if that is nothing."""
+        return int.from_bytes(packed[KEY_AT - AT : KEY_AT - AT + 8], "little")
 
     @property
     def tries(self) -> int:

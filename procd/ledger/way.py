@@ -16,7 +16,9 @@ from procd import logs
 from procd.errors import TaskQueueFull, TaskRejected
 from procd.ipc import hints
 from procd.ipc import layout as lay
+from procd.ipc.keytable import KeyTaken
 from procd.ipc.scoreboard import TAKING, Cell, Role
+from procd.ipc.terms import Terms
 from procd.ledger.record import Entry
 from procd.ledger.slots import LedgerArena
 from procd.ledger.store import Store
@@ -26,6 +28,7 @@ from procd.tasks.shared import Shared
 NOTHING = 0  # a token that names no task: no epoch is 0
 ROOM_SECONDS = 0.02  # until a slot may be free
 DISK_SECONDS = 1.0  # until a file may be written
+KEY_SECONDS = 0.25  # until a task may be over that has another one's key
 
 
 @dataclass(slots=True)
@@ -96,6 +99,7 @@ class Way:
     def put_in(self, store: Store) -> float | None:
         """Put what waits into the arena, as far as half of it; return when to try again."""
         again = None
+        taken: list[int] = []
         self._cells[Cell.CURRENT] = TAKING
         while self.waiting and len(self._dispatcher.pending) < self._arena.layout.slots // 2:
             entry = store.entry(self.waiting[0])
@@ -109,7 +113,11 @@ class Way:
                 logs.error("a task waits in the ledger", id=self.waiting[0], why=error)
                 again = DISK_SECONDS
                 break
+            except KeyTaken:
+                taken.append(self.waiting[0])  # its turn comes when that one is over
+                again = KEY_SECONDS
             self.waiting.popleft()
+        self.waiting.extend(taken)
         self._note_unsent()
         return again
 
@@ -117,7 +125,11 @@ class Way:
         flags, size = entry.flags | lay.DURABLE, len(entry.data)
         told = (entry.src_worker_id, -1, flags, entry.priority, size, entry.accepted_at)
         due = entry.due if entry.due > time.time() else 0.0
-        self._dispatcher.put(entry.data, (*told, entry.id), due, entry.terms)
+        key = Terms.key_in(entry.terms)
+        token = self._arena.keys.find(key) if key else 0
+        if token:
+            raise KeyTaken(token)
+        self._dispatcher.put(entry.data, (*told, entry.id), due, entry.terms, key)
 
     def retry(self) -> None:
         """Send what found no room before."""

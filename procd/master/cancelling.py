@@ -14,7 +14,8 @@ from contextlib import suppress
 
 from procd import logs
 from procd.ipc import terms, words
-from procd.ipc.arenafile import ArenaFile, Slot
+from procd.ipc.arenafile import ArenaFile
+from procd.ipc.arenareader import Slot
 from procd.ipc.scoreboard import Cell, Role, Scoreboard
 from procd.ipc.words import SlotState
 from procd.master.endings import Endings

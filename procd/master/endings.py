@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from procd import logs
 from procd.ipc import hints, layout, terms, wire
-from procd.ipc.arenafile import ArenaFile, Slot
+from procd.ipc.arenafile import ArenaFile
+from procd.ipc.arenareader import Slot
 from procd.ipc.doorbell import Bell
 from procd.ipc.inbox import Post
 from procd.ipc.layout import Meta

@@ -43,6 +43,7 @@ class Events:
                     self._service.processes.step(process, Event.BECAME_READY)
             case Role.GATE:
                 self._service.gates.heard(process, packet)
+                self._heard_of_tasks(packet)
             case Role.INGRESS:
                 self._service.ingresses.heard(process, packet)
             case Role.LEDGER:
@@ -84,6 +85,10 @@ class Events:
                 service.recovery.delays.learn(packet.number("id"))
             case "cancel":
                 service.cancelling.cancel(packet.number("id"), now)
+            case "through":
+                heard = packet.body.get("heard") is True
+                service.recovery.successors.through(packet.body.get("ids"), heard=heard)
+                service.recovery.sweep_soon(now)
             case "queue is gone":
                 service.recovery.queue_is_missed(now)
 
@@ -231,5 +236,6 @@ class Events:
         service.gates.follow(config)
         service.loggers.follow(config)
         service.recovery.max_attempts = config.task_max_attempts
+        service.recovery.successors.is_on = config.orphan_results == "deliver"
         service.set_log_level(config.log_level)
         service.count()

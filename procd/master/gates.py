@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable
 from contextlib import suppress
 
 from procd import logs
@@ -29,7 +28,7 @@ BACKLOG = 128
 
 
 class Gates:
-    """*on_missed* is called when a gate does not find the token queue. Raises StartFailed."""
+    """Makes the socket; raises StartFailed."""
 
     def __init__(
         self,
@@ -38,14 +37,12 @@ class Gates:
         processes: Processes,
         loop: Loop,
         owner: tuple[int, int] | None,
-        on_missed: Callable[[], None],
     ) -> None:
         """*owner* is whose the socket should be, if not the master's."""
         self._config = config
         self._origin = origin
         self._processes = processes
         self._loop = loop
-        self._on_missed = on_missed
         self._path = origin.ipc_dir / frames.SOCKET
         self._is_wanted = self._is_closed = False
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -110,8 +107,6 @@ class Gates:
             case "unused" if state in UP and self._is_wanted and not self._is_closed:
                 self._is_wanted = False
                 self._loop.read(self._socket, self._knocked)
-            case "queue is gone":
-                self._on_missed()
 
     def close(self) -> None:
         """The service ends: nobody new is heard."""

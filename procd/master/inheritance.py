@@ -12,6 +12,7 @@ from pathlib import Path
 from procd import logs
 from procd.ipc import arenafile, words
 from procd.ipc.arenafile import ArenaFile
+from procd.ipc.arenareader import live
 from procd.ipc.layout import Damaged, Layout
 
 
@@ -32,7 +33,7 @@ def open_arena(path: Path, ids_file: Path, slots: int, slot_bytes: int, now_ms: 
         _mend(arena)
     if arena is not None:
         same = arena.layout.slots == wanted.slots and arena.layout.slot_bytes == wanted.slot_bytes
-        if same or arenafile.live(arena.in_use()):
+        if same or live(arena.in_use()):
             if not same:
                 logs.warning(
                     "arena keeps its size: tasks are in it", slots=arena.layout.slots, file=path

@@ -125,6 +125,7 @@ class Master:
             arena.spool.give_to(*self._owner)
         tokens = TokenQueue(files.lease, self._owner)
         recovery = Recovery(arena, tokens, scoreboard, post, config.task_max_attempts)
+        recovery.successors.is_on = config.orphan_results == "deliver"
         origin = Origin(
             os.getpid(),
             files.ipc_dir,
@@ -158,7 +159,6 @@ class Master:
         service.gates = Gates(
             *(self._config, service.origin, service.processes, self._loop),
             self._owner,
-            lambda: service.recovery.queue_is_missed(time.monotonic()),
         )
         service.ingresses = Ingresses(
             *(self._config, service.origin, service.processes, service.recovery),

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from procd import logs
 from procd.errors import InboxFull
-from procd.ipc import arenafile, inbox, layout, words
-from procd.ipc.arenafile import ArenaFile, Slot
+from procd.ipc import inbox, layout, words
+from procd.ipc.arenafile import ArenaFile
+from procd.ipc.arenareader import Slot, live
 from procd.ipc.doorbell import Bell, Doorbell
 from procd.ipc.inbox import Gone, Post
 from procd.ipc.scoreboard import TAKING, Cell, Role, Scoreboard, Seat
@@ -28,6 +29,7 @@ from procd.linux.sysv import QueueError, QueueFull
 from procd.master import inheritance
 from procd.master.delays import Delays
 from procd.master.endings import End, Endings, after_crash
+from procd.master.successors import Successors
 from procd.master.tokenqueue import TokenQueue
 
 RETRY_SECONDS = 0.005
@@ -53,6 +55,7 @@ class Recovery:
         self.ledger = Bell()
         self.endings = Endings(arena, scoreboard, post, self.ledger)
         self.totals = self.endings.totals
+        self.successors = Successors(arena, scoreboard, post)
         self.delays = Delays(arena)
         self.max_attempts = attempts
         self._scoreboard = scoreboard
@@ -75,9 +78,9 @@ class Recovery:
         for chunk, owner in enumerate(self.arena.owners()):
             if owner == layout.NOBODY:
                 continue
-            for slot in arenafile.live(self.arena.chunk(chunk)):
+            for slot in live(self.arena.chunk(chunk)):
                 count += self._adopted(slot)
-            self.arena.sweep(chunk)
+            self.successors.sweep(chunk)
         strange = self.arena.spool.sweep(self.arena.needs)
         if strange:
             folder = self.arena.spool.path
@@ -107,7 +110,7 @@ class Recovery:
         if end is not None:
             self.endings.give_up(slot, end)
             return False
-        self.arena.move(slot, SlotState.QUEUED, _next(slot))
+        self.arena.move(slot, SlotState.QUEUED, slot.next_attempt)
         return True
 
     # A death
@@ -158,7 +161,7 @@ class Recovery:
                 self.endings.give_up(slot, end)
                 return
             self.totals.retried += 1
-            if self.arena.requeue(slot, _next(slot)):
+            if self.arena.requeue(slot, slot.next_attempt):
                 self._tokens[slot.token] = None
             else:
                 self._unlocked.append(slot)
@@ -184,7 +187,7 @@ class Recovery:
         self._queue_again()
         self.delays.scan()
         for chunk in mine:
-            self.totals.unread += self.arena.sweep(chunk)[0]
+            self.totals.unread += self.successors.sweep(chunk)
         # The heirs look soon: most of what is left is about to run.
         self._pause = SWEEP_SECONDS[0]
 
@@ -210,21 +213,17 @@ class Recovery:
     def retry(self, now: float) -> None:
         """Send what waits for room; call again at next_retry."""
         for slot in self._unlocked:
-            if self.arena.requeue(slot, _next(slot)):
+            if self.arena.requeue(slot, slot.next_attempt):
                 self._tokens[slot.token] = None
         self._unlocked = [slot for slot in self._unlocked if slot.token not in self._tokens]
         for token in list(islice(self._tokens, RETRY_TOKENS)):
-            if self._is_queued(token) and not self._send(token):
+            if self.arena.is_queued(token) and not self._send(token):
                 break
             del self._tokens[token]
         self._addressed = [slot for slot in self._addressed if not self._address(slot)]
         soon = self._tokens or self._unlocked
         pause = RETRY_SECONDS if soon else 10 * RETRY_SECONDS
         self.next_retry = now + pause if soon or self._addressed else None
-
-    def _is_queued(self, token: int) -> bool:
-        slot = self.arena.slot(words.slot_of(token))
-        return slot.state is SlotState.QUEUED and slot.token == token
 
     def _send(self, token: int) -> bool:
         try:
@@ -265,11 +264,16 @@ class Recovery:
         """Free the results of tasks whose dispatcher is gone; call again at next_sweep."""
         for chunk, word in enumerate(self.arena.owners()):
             if word == layout.ORPHAN:
-                self.totals.unread += self.arena.sweep(chunk)[0]
+                self.totals.unread += self.successors.sweep(chunk)
         self._pause = min(SWEEP_SECONDS[1], self._pause * 2)
         self._schedule_sweep(now)
 
+    def sweep_soon(self, now: float) -> None:
+        """Have slots freed with which a successor is through."""
+        self.next_sweep = min(self.next_sweep or now, now + SWEEP_SECONDS[0])
+
     def _schedule_sweep(self, now: float) -> None:
+        self.successors.tell()
         orphans = layout.ORPHAN in self.arena.owners()
         self.next_sweep = now + self._pause if orphans else None
 
@@ -301,10 +305,10 @@ class Recovery:
                 self._run_again(slot)
         for chunk in range(self.arena.layout.chunks):
             if discard:
-                for slot in arenafile.live(self.arena.chunk(chunk)):
+                for slot in live(self.arena.chunk(chunk)):
                     if slot.state is not SlotState.DEAD:
                         self.arena.move(slot, SlotState.FREE)
-            self.arena.sweep(chunk)
+            (self.arena if discard else self.successors).sweep(chunk)
         kept = sum(self.arena.count()) + len(self.arena.tokens(SlotState.DELAYED))
         self.arena.spool.sweep(self.arena.needs)
         inheritance.write_floor(ids_file, self.arena.last_epoch() + 1)
@@ -312,7 +316,3 @@ class Recovery:
         inheritance.leave(self.arena, is_empty=not any(self.arena.states()))
         self.arena.close()
         return kept
-
-
-def _next(slot: Slot) -> int:
-    return min(slot.attempt + 1, words.MAX_ATTEMPTS)

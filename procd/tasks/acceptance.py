@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 from procd.errors import TaskRejected, TaskTimeout
 from procd.ipc import layout
@@ -17,25 +17,24 @@ POLL_SECONDS = (0.0002, 0.005)  # first and longest pause of one who may not awa
 class Acceptance:
     """What the ledger says of one task that was just sent."""
 
-    __slots__ = ("_arena", "_error", "_is_known", "_token", "_waiters")
+    __slots__ = ("_arena", "_token", "_waiters", "error", "is_known")
 
     def __init__(self, arena: Arena, token: int) -> None:
         self._arena = arena
         self._token = token
-        self._is_known = False
-        self._error: str | None = None
-        self._waiters: list[asyncio.Future[None]] = []
+        self.is_known = False
+        self.error: str | None = None  # why it is refused
+        self._waiters: list[Callable[[], None]] = []
 
     def look(self) -> bool:
         """Tell whether the ledger has spoken; before the slot is freed, or its word is lost."""
-        if not self._is_known and not self._arena.is_held(self._token):
-            self._is_known = True
-            self._error = self._refusal()
+        if not self.is_known and not self._arena.is_held(self._token):
+            self.is_known = True
+            self.error = self._refusal()
             waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
-        return self._is_known
+            for wake in waiters:
+                wake()
+        return self.is_known
 
     def _refusal(self) -> str | None:
         if not self._arena.is_rejected(self._token):
@@ -50,13 +49,16 @@ class Acceptance:
         """Wait until the ledger has it; raises TaskRejected if it has no room."""
         if not self.look():
             waiter = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                if waiter in self._waiters:
-                    self._waiters.remove(waiter)
+            self.then(lambda: None if waiter.done() else waiter.set_result(None))
+            await waiter
         self.check()
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Have *call* called once the ledger has spoken."""
+        if self.is_known:
+            call()
+        else:
+            self._waiters.append(call)
 
     def block(self, timeout: float | None) -> None:
         """As wait(), where there is no loop; raises TaskTimeout."""
@@ -70,8 +72,8 @@ class Acceptance:
         self.check()
 
     def check(self) -> None:
-        if self._error is not None:
-            raise TaskRejected(self._error)
+        if self.error is not None:
+            raise TaskRejected(self.error)
 
 
 class Waiting:

@@ -16,13 +16,15 @@ from dataclasses import dataclass, field
 
 from procd.errors import InboxFull, ProcdError, TaskFailed, TaskQueueFull
 from procd.ipc import inbox, layout, wire, words
-from procd.ipc.inbox import Gone, Inbox
+from procd.ipc.inbox import Follow, Gone, Inbox, Outcome, Progress
+from procd.ipc.keytable import KeyTaken, hashed
 from procd.ipc.layout import MetaValues
 from procd.ipc.scoreboard import Cell, Role
 from procd.ipc.spool import TASK
 from procd.ipc.words import SlotState
 from procd.tasks import failure
 from procd.tasks.acceptance import Acceptance
+from procd.tasks.following import Followers, Follows
 from procd.tasks.leases import Leases
 from procd.tasks.options import PLAIN, Options
 from procd.tasks.ref import TaskRef
@@ -37,7 +39,8 @@ class Dispatcher:
     """One process's way out for tasks.
 
     *on_result* is called with each ref when its result has come; *want_retry* when
-    retry() should be called in RETRY_SECONDS; *tell_master* with a kind and a body.
+    retry() should be called in RETRY_SECONDS; *tell_master* with a kind and a body; *later* with
+    seconds and what should be called then.
     """
 
     shared: Shared
@@ -47,30 +50,54 @@ class Dispatcher:
     want_retry: Callable[[], None]
     tell_master: Callable[[str, dict[str, object]], object] = lambda _kind, _body: None
     timeout: float | None = None  # of tasks whose options tell none
+    frees_last: bool = False  # a slot: once its result has been heard of
+    later: Callable[[float, Callable[[], None]], None] = lambda _seconds, _call: None
     pending: dict[int, TaskRef] = field(default_factory=dict)
     unsent: Unsent = field(default_factory=Unsent)
     unaddressed: list[tuple[int, int]] = field(default_factory=list)  # token, seat number
     room_waiters: list[Callable[[], None]] = field(default_factory=list)
     _held: set[int] = field(default_factory=set)  # tokens that the ledger has not spoken of
     _retry_asked: bool = False
+    followers: Followers = field(init=False)
+    follows: Follows = field(init=False)
     _leases: Leases = field(init=False)
 
     def __post_init__(self) -> None:
         self._leases = Leases(self.shared.arena)
+        self.followers = Followers(self.shared)
+        self.follows = Follows(self.shared, self.cancel, self._deliver_followed, self.later)
 
     def dispatch(
         self, payload: bytes, *, flags: int = 0, seat: int = -1, options: Options = PLAIN
     ) -> TaskRef:
         """Accept a task: when this returns, it will run; a durable one when the ledger has it.
 
+        With a key that a live task has, of whomever, this returns a TaskRef of that one.
         Raises TaskQueueFull when no slot is free, MessageTooBig for a payload over
         task_max_bytes, TaskRejected when one that needs a file cannot be stored.
         """
+        if options.key is None:
+            return self._send_new(payload, flags, seat, options)
+        name = str(wire.first(payload)) if flags & layout.NAMED else None
+        key = hashed(name, options.key)
+        token = self.shared.arena.keys.find(key)
+        while True:
+            ref = (self.pending.get(token) or self.follows.ref(token)) if token else None
+            if ref is not None:
+                return ref
+            try:
+                return self._send_new(payload, flags, seat, options, key)
+            except KeyTaken as taken:
+                token = taken.token
+
+    def _send_new(
+        self, payload: bytes, flags: int, seat: int, options: Options, key: int = 0
+    ) -> TaskRef:
         now = time.time()
-        more, due, terms = options.pack(now, self.timeout)
+        more, due, terms = options.pack(now, self.timeout, key)
         me = self.shared.scoreboard.worker_id(self.me.role, self.me.number)
         told = (me, seat, flags | more, options.priority, len(payload), now, 0)
-        return self.put(payload, told, due, terms)
+        return self.put(payload, told, due, terms, key)
 
     def put(
         self,
@@ -78,10 +105,11 @@ class Dispatcher:
         told: tuple[int, int, int, int, int, float, int],
         due: float,
         terms: bytes,
+        key: int = 0,
     ) -> TaskRef:
         """Accept a task of which *told* is the meta from its sender on; *due* 0 = at once.
 
-        Raises as dispatch().
+        Raises as dispatch(), and KeyTaken if a live task has its *key*.
         """
         arena, (_, seat, flags, priority, _, _, task_id) = self.shared.arena, told
         if len(payload) > arena.layout.slot_bytes:
@@ -93,7 +121,10 @@ class Dispatcher:
             state = SlotState.DELAYED
         else:
             state = SlotState.QUEUED if seat < 0 else SlotState.ADDRESSED
-        token = self._accept(payload, (arena.row, arena.incarnation, *told), state, terms)
+        meta = (arena.row, arena.incarnation, *told)
+        token = self._accept(payload, meta, state, terms, key)
+        if key:
+            self.followers.expect(token)
         acceptance = Acceptance(arena, token) if is_held else None
         ref = self.pending[token] = TaskRef(task_id or token, self, acceptance)
         self.cells[Cell.ACCEPTED] += 1
@@ -114,13 +145,19 @@ class Dispatcher:
             case SlotState.DELAYED:
                 self.tell_master("delayed", {"id": token})
 
-    def _accept(self, payload: bytes, meta: MetaValues, state: SlotState, terms: bytes) -> int:
+    def _accept(
+        self, payload: bytes, meta: MetaValues, state: SlotState, terms: bytes, key: int
+    ) -> int:
         arena, slot = self.shared.arena, self._leases.take()
         try:
             if slot is None:
                 why = "slots are taken (task_slots): answer busy, or wait with task_wait"
                 raise TaskQueueFull(f"all {arena.layout.slots} {why}")
-            return arena.accept(slot, payload, meta, state, terms)
+            return arena.accept(slot, payload, meta, state, terms, key)
+        except KeyTaken:
+            if slot is not None:
+                self._leases.give(slot)
+            raise
         except ProcdError:
             if slot is not None:
                 self._leases.give(slot)
@@ -178,27 +215,51 @@ class Dispatcher:
 
     def take_hint(self, token: int) -> None:
         """A hint came: take the result in, if it is one of ours and really done."""
-        ref, arena = self.pending.get(token), self.shared.arena
-        if ref is not None and ref.acceptance is not None and ref.acceptance.look():
-            self._held.discard(token)
+        ref, arena = self._looked(token), self.shared.arena
         if ref is None or not arena.is_done(token):
             return
         is_owed = arena.is_owed(token)  # the ledger tells again
         told = None if ref.is_done else self._result(token)
         if not is_owed:
             del self.pending[token]
-            arena.free(token)
-            self._leases.give(words.slot_of(token))
+            if not self.frees_last:
+                self._free(token)
         if told:
+            self.followers.tell(token, told[0], failed=told[1])
             self._deliver(ref, *told)
+        if not is_owed and self.frees_last:
+            self._free(token)
         if self.room_waiters and not is_owed:
             self.room_waiters.pop(0)()
+
+    def _looked(self, token: int) -> TaskRef | None:
+        """Return the ref of a task of ours; see whether the ledger has spoken of it."""
+        ref = self.pending.get(token)
+        if ref is not None and ref.acceptance is not None and ref.acceptance.look():
+            self._held.discard(token)
+        return ref
+
+    def _free(self, token: int) -> None:
+        self.shared.arena.free(token)
+        self._leases.give(words.slot_of(token))
 
     def _result(self, token: int) -> tuple[bytes, bool]:
         try:
             return self.shared.arena.result(token)
         except layout.Damaged as damaged:
             return wire.pack([f"its result is damaged: {damaged}", ""]), True
+
+    def take_note(self, item: Follow | Outcome | Progress) -> None:
+        """Another process follows a task of ours, tells of one of its, or how far one is."""
+        match item:
+            case Follow():
+                self.followers.ask(*item)
+            case Outcome():
+                self.follows.take(item)
+            case Progress(token, value):
+                ref = self.pending.get(token)
+                if ref is not None:
+                    ref.take_progress(value)
 
     def read(self, box: Inbox, take: Callable[[memoryview], object], most: int) -> None:
         """Have *take* called with what is in the inbox, so many at most; then look around.
@@ -228,6 +289,9 @@ class Dispatcher:
         value, error = failure.outcome(packed, failed=failed)
         ref.resolve(value, error)
         self.on_result(ref, value, error)
+
+    def _deliver_followed(self, ref: TaskRef, packed: bytes, failed: bool) -> None:  # noqa: FBT001
+        ref.resolve(*failure.outcome(packed, failed=failed))
 
 
 def _drained(box: Inbox, take: Callable[[memoryview], object], most: int) -> bool:

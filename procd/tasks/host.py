@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-import random
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -19,12 +18,13 @@ from procd.app import Handler
 from procd.errors import NoSuchWorker, TaskFailed, TaskQueueFull, TaskTimeout
 from procd.ipc import inbox, wire
 from procd.ipc.channel import Closed, Packet
-from procd.ipc.inbox import Addressed, Gone, Hint, Inbox, Message, Progress
+from procd.ipc.inbox import Addressed, Gone, Hint, Inbox, Inherited, Message
 from procd.ipc.scoreboard import Cell, Role
 from procd.spawn.allowance import pin
 from procd.spawn.context import Context
 from procd.tasks import memory, registry, safeguards
 from procd.tasks.dispatcher import RETRY_SECONDS, Dispatcher
+from procd.tasks.inheriting import Inheriting
 from procd.tasks.ref import TaskRef
 
 # What a handler may raise at the cost of its own call; sys.exit() in one is no order to us.
@@ -62,13 +62,15 @@ class ProcessHost:
         self.handlers = context.server.handlers
         self.inbox = Inbox(context.origin.ipc_dir, context.row, context.incarnation)
         self.dispatcher = Dispatcher(
-            context.shared,
-            self,
-            self.cells,
-            on_result=self._finished,
+            *(context.shared, self, self.cells, self._finished),
             want_retry=lambda: self._later(RETRY_SECONDS, self.dispatcher.retry),
             tell_master=context.channel.send,
             timeout=context.config.task_timeout,
+            frees_last=context.config.orphan_results == "deliver",
+            later=self._later,
+        )
+        self._inheriting = Inheriting(
+            *(context.shared.arena, self.handlers, self.call, context.channel.send)
         )
         self._on_addressed = on_addressed
         context.shared.tokens.on_gone = self._queue_is_gone
@@ -245,8 +247,9 @@ class ProcessHost:
         """Tell whether somebody here would miss a result that is still to come."""
         listens = "finish" in self.handlers
         is_delayed = self.context.shared.arena.is_delayed  # perhaps for days
-        return any(
-            ref.is_awaited or (listens and not is_delayed(token))
+        is_followed = self.dispatcher.followers.has
+        return self.dispatcher.follows.is_awaited or any(
+            ref.is_awaited or is_followed(token) or (listens and not is_delayed(token))
             for token, ref in self.dispatcher.pending.items()
             if not ref.is_done
         )
@@ -288,10 +291,10 @@ class ProcessHost:
                 self._on_addressed(token)
             case Message(src, data):
                 self._message(src, data)
-            case Progress(token, value):
-                ref = self.dispatcher.pending.get(token)
-                if ref is not None:
-                    ref.take_progress(value)
+            case Inherited(tokens):
+                self._inheriting.take(tokens)
+            case _:
+                self.dispatcher.take_note(item)
 
     def _message(self, src_worker_id: int, data: object) -> None:
         handler = self.handlers.get("pipe_message")
@@ -313,11 +316,3 @@ def _once(future: asyncio.Future[None]) -> Callable[[], None]:
             future.set_result(None)
 
     return wake
-
-
-def with_jitter(count: int) -> int:
-    """Return when to retire: processes that began together should not end together.
-
-    0 = never.
-    """
-    return count + random.randrange(max(1, count // 10)) if count else 0  # noqa: S311

@@ -49,6 +49,7 @@ class Given(TypedDict, total=False):
     delay: float | None  # seconds before it is begun
     at: float | datetime | None  # the same as a time: seconds since 1970, or an aware datetime
     delivery: str  # at_least_once, at_most_once, durable
+    key: str | None  # one live task each: a second send gets the first's TaskRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Options:
     delay: float | None = None
     at: float | datetime | None = None
     delivery: str = AT_LEAST_ONCE
+    key: str | None = None
 
     def but(self, given: Given) -> Options:
         """Return these with others in place of some.
@@ -85,14 +87,25 @@ class Options:
             raise ValueError("retries with delivery='at_most_once': it would run more than once")
         return made
 
+    def given(self) -> dict[str, object]:
+        """Return what makes these of PLAIN, by but(), in values that travel."""
+        return {
+            name: getattr(self, name)
+            for name, default in _DEFAULTS.items()
+            if getattr(self, name) != default
+        }
+
     def due(self, now: float) -> float:
         """Return when it may begin, by the wall clock; 0 = at once."""
         at = self.at.timestamp() if isinstance(self.at, datetime) else self.at
         due = now + self.delay if self.delay is not None else at or 0.0
         return due if due > now else 0.0
 
-    def pack(self, now: float, timeout: float | None) -> tuple[int, float, bytes]:
-        """Return flags, when it is due, and its terms if any; *timeout* is that of the config."""
+    def pack(self, now: float, timeout: float | None, key: int = 0) -> tuple[int, float, bytes]:
+        """Return flags, when it is due, and its terms if any.
+
+        *timeout* is that of the config, *key* what stands for its own in the slot.
+        """
         if self is PLAIN and timeout is None:
             return 0, 0.0, b""
         limit = timeout if self.timeout is None else self.timeout
@@ -105,6 +118,7 @@ class Options:
             retry_max_delay=self.retry_max_delay,
             retries=self.retries,
             max_attempts=self.max_attempts or 0,
+            key=key,
         ).pack()
         return terms.TERMS | _DELIVERIES[self.delivery], due, packed
 
@@ -124,12 +138,13 @@ _DEFAULTS = {each.name: each.default for each in fields(Options)}
 
 
 def _check(name: str, value: object) -> None:
-    if name == "key":
-        raise ValueError("key: not in this version yet")
     if name not in _DEFAULTS:
         raise TypeError(f"no option {name!r}; there are {', '.join(_DEFAULTS)}")
     if name == "delivery":
         _check_delivery(value)
+        return
+    if name == "key":
+        _check_key(value)
         return
     types, low, high = _RULES[name]
     if value is None and _DEFAULTS[name] is None:
@@ -147,6 +162,13 @@ def _check(name: str, value: object) -> None:
 def _check_delivery(value: object) -> None:
     if value not in _DELIVERIES:
         raise ValueError(f"delivery={value!r}: it takes {', '.join(_DELIVERIES)}")
+
+
+def _check_key(value: object) -> None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"key={value!r}: it takes str")
+    if value == "":
+        raise ValueError("key='': it takes at least one character")
 
 
 def _span(low: float, high: float) -> str:

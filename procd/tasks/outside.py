@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from procd.ipc import inbox, wire
-from procd.ipc.inbox import Hint, Inbox, Progress
+from procd.ipc.inbox import Follow, Hint, Inbox, Outcome, Progress
 from procd.ipc.scoreboard import Cell, Role
 from procd.spawn.context import Origin
 from procd.tasks.dispatcher import Dispatcher
@@ -55,6 +55,8 @@ class Outside:
                 item = None
             if isinstance(item, Hint):
                 dispatcher.take_hint(item.token)
+            elif isinstance(item, Follow | Outcome):
+                dispatcher.take_note(item)
             elif not isinstance(item, Progress):  # which nobody listens to here
                 self.cells[Cell.BAD_MESSAGES] += 1
 

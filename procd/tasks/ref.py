@@ -26,7 +26,8 @@ class TaskRef:
     It can be awaited by several, any number of times, also after the result has come, and by
     asyncio.gather(). Who is cancelled while he awaits it leaves the task alone: it runs on. A
     failure that nobody ever asked for is logged once. Await it in the process that
-    dispatched the task: it means nothing elsewhere.
+    dispatched the task: it means nothing elsewhere. (Who sends with the key of a task that
+    another process has sent gets a TaskRef of his own, see tasks.following.)
     """
 
     __slots__ = (

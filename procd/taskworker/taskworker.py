@@ -17,7 +17,8 @@ from procd.ipc.channel import Packet
 from procd.ipc.scoreboard import TAKING, Cell
 from procd.linux import process
 from procd.spawn.context import Context
-from procd.tasks.host import ProcessHost, with_jitter
+from procd.tasks.host import ProcessHost
+from procd.tasks.jitter import with_jitter
 from procd.tasks.safeguards import retire_on_sigterm
 from procd.taskworker.runner import Runner
 

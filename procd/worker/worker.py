@@ -14,7 +14,8 @@ from procd import logs
 from procd.ipc.channel import Packet
 from procd.ipc.scoreboard import Cell
 from procd.spawn.context import Context
-from procd.tasks.host import ProcessHost, with_jitter
+from procd.tasks.host import ProcessHost
+from procd.tasks.jitter import with_jitter
 from procd.tasks.safeguards import retire_on_sigterm
 from procd.worker.acceptor import Acceptor
 from procd.worker.connection import Connection, unique_id

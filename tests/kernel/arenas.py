@@ -11,8 +11,9 @@ from pathlib import Path
 from procd.errors import InboxFull, TaskFailed
 from procd.ipc import hints, inbox, layout, wire, words
 from procd.ipc.arena import Arena
-from procd.ipc.arenafile import ArenaFile, Slot
-from procd.ipc.inbox import Addressed, Hint, Inbox, Message, Post, Progress
+from procd.ipc.arenafile import ArenaFile
+from procd.ipc.arenareader import Slot
+from procd.ipc.inbox import Datagram, Inbox, Post
 from procd.ipc.layout import Layout
 from procd.ipc.scoreboard import Cell, Role, Scoreboard, Seat, Standing
 from procd.ipc.words import SlotState
@@ -57,7 +58,7 @@ class Someone:
     def arena(self) -> Arena:
         return self.shared.arena
 
-    def mail(self) -> list[Hint | Addressed | Message | Progress]:
+    def mail(self) -> list[Datagram]:
         """Everything in its inbox."""
         found = []
         while (datagram := self.inbox.receive()) is not None:

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from procd.errors import MessageTooBig
 from procd.ipc import inbox, wire
-from procd.ipc.inbox import MAX_MESSAGE_BYTES, Addressed, Hint, Message
+from procd.ipc.inbox import (
+    MAX_MESSAGE_BYTES,
+    Addressed,
+    Follow,
+    Hint,
+    Inherited,
+    Message,
+    Outcome,
+    Passed,
+)
 from procd.ipc.wire import Undecodable
 
 tokens = st.integers(0, 2**63 - 1)
@@ -30,6 +39,27 @@ def test_a_hint_and_an_addressed_task_are_told_apart(token: int) -> None:
 )
 def test_a_message_keeps_its_sender_and_data(src: int, data: object) -> None:
     assert inbox.parse(memoryview(inbox.message(src, data))) == Message(src, data)
+
+
+@given(tokens, st.integers(0, 4095), st.integers(0, 2**32), st.binary(), st.sampled_from(Passed))
+def test_who_follows_a_task_and_how_it_ends_arrive_as_they_were_told(
+    token: int, row: int, incarnation: int, packed: bytes, passed: Passed
+) -> None:
+    follow = inbox.follow(token, row, incarnation)
+    assert inbox.parse(memoryview(follow)) == Follow(token, row, incarnation)
+    told = inbox.outcome(token, passed, packed)
+    assert inbox.parse(memoryview(told)) == Outcome(token, passed, packed)
+
+
+def test_an_outcome_over_the_limit_says_only_that() -> None:
+    told = inbox.outcome(7, Passed.RESULT, b"x" * (MAX_MESSAGE_BYTES + 1))
+    assert inbox.parse(memoryview(told)) == Outcome(7, Passed.TOO_LARGE, b"")
+
+
+@given(st.lists(tokens, max_size=200))
+def test_inherited_results_are_told_by_their_tokens(several: list[int]) -> None:
+    told = inbox.inherited(several)
+    assert inbox.parse(memoryview(told)) == Inherited(tuple(several))
 
 
 def test_a_message_over_the_limit_is_refused_at_the_sender() -> None:

@@ -29,6 +29,7 @@ class Tasks(TypedDict):
     delayed: int
     expired: int
     cancelled: int
+    unread: int
 
 
 class Reload(TypedDict):
