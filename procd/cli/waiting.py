@@ -18,7 +18,7 @@ def shown(what: str) -> Iterator[None]:
 
     On the terminal that stderr is, in one line that goes away; nowhere else.
     """
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield
         return
     began, fd = time.monotonic(), sys.stderr.fileno()

@@ -172,6 +172,7 @@ class Logger:
                 logs.ordered(packet.body.get("level"))
                 for fd in packet.fds:
                     logs.reopened(fd)
+                    self._channel.send("reopened")
         return []
 
     def _take(self, packet: Packet) -> list[Entry]:

@@ -70,6 +70,8 @@ class Loggers:
                 self._counts = packet.body
             case "moved":
                 self.reopen(os.O_NOFOLLOW)
+            case "reopened":
+                self._say_reopened()
 
     def tell(self) -> None:
         """Tell the logger what has changed about the processes."""
@@ -102,10 +104,16 @@ class Loggers:
         except OSError as error:
             logs.error("log not reopened", file=file.path, why=error.strerror)
             return
-        if (process := self._there()) is not None:
-            self._processes.send(process, "log", {}, [fd])
+        process = self._there()
+        sent = process is not None and self._processes.send(process, "log", {}, [fd])
         logs.reopened(fd)
-        logs.info("log reopened", file=file.path)
+        if not sent:
+            self._say_reopened()
+
+    def _say_reopened(self) -> None:
+        """Once the logger has it: else the words might go into the old file."""
+        file = logs.file()
+        logs.info("log reopened", file=None if file is None else file.path)
 
     def page(self) -> Json:
         """Return what `status` tells."""

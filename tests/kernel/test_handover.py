@@ -6,6 +6,7 @@ Both workers are in this process; the sockets, the pipe and the loops are real.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import weakref
 from collections.abc import Callable
@@ -33,6 +34,7 @@ def on_a_loop(request: pytest.FixtureRequest) -> Run:
     def run(body: Body) -> None:
         with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
             runner.run(asyncio.sleep(0))  # what libuv opens once for good
+        gc.collect()  # what an earlier test let go of
         before = len(os.listdir("/proc/self/fd"))
         with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
             runner.run(asyncio.wait_for(body(), SECONDS))

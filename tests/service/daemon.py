@@ -112,7 +112,8 @@ class Service:
 
     def log(self) -> str:
         path = self.run_dir / "procd.log"
-        return path.read_text(errors="replace") if path.exists() else ""
+        # Not what only looks like a file: /dev/full never ends.
+        return path.read_text(errors="replace") if path.is_file() else ""
 
     def ledger(self, kind: str) -> list[list[Any]]:
         """The entries that the app noted as *kind*, without that word."""
