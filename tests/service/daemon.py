@@ -48,9 +48,9 @@ T = TypeVar("T")
 Done = subprocess.CompletedProcess[str]
 
 
-def scaled(count: int) -> int:
-    """*count* when PROCD_TORTURE is set, else a twentieth of it."""
-    return count if os.environ.get("PROCD_TORTURE") else max(1, count // 20)
+def scaled(count: int, divide: int = 20) -> int:
+    """*count* when PROCD_TORTURE is set, else a twentieth, or another part, of it."""
+    return count if os.environ.get("PROCD_TORTURE") else max(1, count // divide)
 
 
 def pause(seconds: float) -> None:

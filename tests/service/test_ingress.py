@@ -165,7 +165,7 @@ def test_kill_minus_nine_of_the_ingress_loses_nothing(foreign: Foreign) -> None:
     service, queue = foreign(task_slots=16384)
     rng = random.Random(9)
     number = 0
-    for kill in range(1, scaled(400) + 1):
+    for kill in range(1, scaled(400, 50) + 1):
         (pid,) = service.wait_for(lambda: living_ingress(service), SECONDS)
         at = rng.randrange(20)
         for place in range(20):
@@ -180,7 +180,7 @@ def test_kill_minus_nine_of_the_ingress_loses_nothing(foreign: Foreign) -> None:
     service.wait_for(lambda: {row[0] for row in service.ledger("task")} >= wanted, 4 * SECONDS)
     assert queue.messages == 0
     # Twice is what was stored and not yet taken off, or running, at a death: one each at most.
-    assert len(service.ledger("task")) <= number + scaled(400)
+    assert len(service.ledger("task")) <= number + scaled(400, 50)
 
 
 def living_ingress(service: Service) -> list[int]:

@@ -22,7 +22,7 @@ def test_nothing_adds_up_over_many_restarts(service: Service) -> None:
     first = files(service)
     queues = leftovers.queues()
     shared = Path("/proc/sysvipc/shm").read_text()
-    for _ in range(scaled(500)):
+    for _ in range(scaled(500, 50)):
         service.start()
         assert service.ask("2 + 2") == 4
         service.ok("restart")
