@@ -37,7 +37,7 @@ def apply(service: Service, way: str, done: Callable[[], object], **changes: Any
         return service.log()[before:]
     said = service.reload().stdout
     assert done()
-    assert "config applied" in service.log()[before:]
+    service.wait_for(lambda: "config applied" in service.log()[before:], 5)
     return said
 
 
@@ -49,7 +49,7 @@ def refuse(service: Service, way: str, words: str) -> None:
         assert done.returncode == 2
         assert words in done.stderr
     service.wait_for(lambda: words in (service.status()["config"]["error"] or ""), 10)
-    assert words in service.log()
+    service.wait_for(lambda: words in service.log(), 5)
     status = service.status()
     assert status["reload"]["state"] == "refused"
     assert service.seats() == before

@@ -66,7 +66,8 @@ def test_in_the_foreground_the_status_tells_it(make: Serve) -> None:
     os.truncate(arena(service), 0)
     service.run("status")
     assert process.wait(15) == 1
-    assert "task arena lost" in service.log() + (service.root / "foreground.out").read_text()
+    out = service.root / "foreground.out"
+    service.wait_for(lambda: "task arena lost" in service.log() + out.read_text(), 5)
     service.start()  # and ends well, now
     service.stop()
     service.keeps_tasks = True

@@ -194,7 +194,7 @@ def test_a_queue_that_is_removed_is_made_anew(foreign: Foreign) -> None:
         queue = another(queue)
         queue.send(b"%d" % number, 1)
         assert seen(service, number + 1)[number][0] == str(number)
-    assert service.log().count("made anew") == 3
+    service.wait_for(lambda: service.log().count("made anew") == 3, 5)
 
 
 def another(old: Queue) -> Queue:
@@ -225,7 +225,7 @@ def test_a_queue_that_another_program_makes_in_its_place_is_refused_until_it_is_
     service.wait_for(lambda: page(service)["error"] is None, SECONDS)
     mine.send(b"mine", 1)
     assert seen(service, 1)[0][0] == "mine"
-    assert service.log().count("public queue not taken") == 1
+    service.wait_for(lambda: service.log().count("public queue not taken") == 1, 5)
 
 
 @pytest.mark.parametrize("key", [1963150487, 0xFEDCBA98])

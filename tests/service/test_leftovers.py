@@ -35,7 +35,7 @@ def test_child_of_a_worker_that_is_gone_is_shown_with_who_left_it(
     found = lone.wait_for(lambda: left(lone), 5)
     assert found == [{"pid": child, "of": f"worker 0 pid {worker}", "command": "sleep 1000"}]
     assert f"left behind by worker 0 pid {worker}: pid {child}" in lone.ok("status").stdout
-    assert f"left behind pid={child} of='worker 0 pid {worker}'" in lone.log()
+    lone.wait_for(lambda: f"left behind pid={child} of='worker 0 pid {worker}'" in lone.log(), 5)
     assert lone.ask("VERSION") == "1"
     lone.stop()
     assert child not in lone.alive()

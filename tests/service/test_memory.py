@@ -59,7 +59,7 @@ def test_worker_that_leaks_is_replaced_before_it_has_that_much_and_no_request_fa
     assert max(pss for _, pss, _ in last(service)) < 200 * MIB
     assert min(count for _, _, count in last(service)) > 60  # and not for nothing
     assert fewest == 4, "a successor is ready first"
-    assert "why=max_memory" in service.log()
+    service.wait_for(lambda: "why=max_memory" in service.log(), 5)
     assert [p["restarts"] for p in service.status()["processes"] if "id" in p] == [0] * 4
 
 
@@ -101,7 +101,7 @@ def test_limit_below_what_an_app_begins_with_is_said_once_and_replaces_nobody(ma
     assert service.ask("leak(3)") == "1"
     assert service.task("leak(3)") == "1"
     assert service.seats() == before
-    assert "max_memory is less than a process begins with" in service.log()
+    service.wait_for(lambda: "max_memory is less than a process begins with" in service.log(), 5)
 
 
 @needs_root

@@ -59,7 +59,12 @@ def test_connection_that_the_app_holds_drains_and_the_log_says_why(make: Serve) 
         service.reload()
         service.wait_for(lambda: "connections stay" in service.log(), 5)
         assert who(client)[0] == 1
-        assert "connections stay count=1 why='the app holds them' one=127.0.0.1:" in service.log()
+        service.wait_for(
+            lambda: (
+                "connections stay count=1 why='the app holds them' one=127.0.0.1:" in service.log()
+            ),
+            5,
+        )
         assert client.is_closed(5)
 
 
@@ -175,7 +180,7 @@ def test_recycled_worker_moves_its_connections_to_its_successor(serve: Serve) ->
         service.wait_for_end(old, 10)
         assert {who(client)[0] for client in many} == {1}
         assert all(ask(client, "seen") == "9" for client in many)
-    assert "connections moved count=10" in service.log()
+    service.wait_for(lambda: "connections moved count=10" in service.log(), 5)
 
 
 def test_scale_down_moves_to_those_that_stay(serve: Serve) -> None:
@@ -202,7 +207,7 @@ def test_connections_see_rapid_reloads_in_order(make: Serve, loop: str) -> None:
         for _ in range(6):
             service.reload()
     assert steady.count.faults == []
-    assert "connections moved" in service.log()
+    service.wait_for(lambda: "connections moved" in service.log(), 5)
 
 
 def test_connection_in_a_circle_of_frames_moves_all_the_same(serve: Serve) -> None:

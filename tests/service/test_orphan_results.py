@@ -108,7 +108,7 @@ def test_a_result_that_ends_whoever_hears_of_it_is_given_up(make: Serve) -> None
     service.start()
     send(service, 1, "3 + 4")
     service.wait_for(lambda: service.status()["tasks"]["unread"] == 1, 30)
-    assert "result given up: who hears of it dies" in service.log()
+    service.wait_for(lambda: "result given up: who hears of it dies" in service.log(), 5)
     assert service.task("1") == 1
 
 

@@ -233,5 +233,5 @@ def test_a_task_worker_that_has_grown_is_replaced(serve: Serve) -> None:
     assert service.pids("task") == [before]
     service.task("GLOBALS.update(held=b'x' * 200_000_000) or 1")
     service.wait_for(lambda: service.pids("task") not in ([before], []), 10)
-    assert "why=task_max_rss" in service.log()
+    service.wait_for(lambda: "why=task_max_rss" in service.log(), 5)
     assert service.task("1") == 1

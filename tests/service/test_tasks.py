@@ -83,7 +83,7 @@ def test_failed_task_that_nobody_awaits_is_logged_once(service: Service) -> None
     service.ask('server.task(\'fail("nobody awaits" + " this")\').id')
     service.wait_for(lambda: "nobody awaits this" in service.log(), 5)
     service.task("1")
-    assert service.log().count("ValueError: nobody awaits this") == 1
+    service.wait_for(lambda: service.log().count("ValueError: nobody awaits this") == 1, 5)
 
 
 def on_one_worker(service: Service, dispatch: str, then: str) -> object:

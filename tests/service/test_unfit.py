@@ -79,8 +79,10 @@ def test_threads_of_an_import_live_in_every_process(
     left_out = {"app": [], "library": ["starts"], "nested": ["starts", "outer"]}[where]
     assert list(service.status()["base"]["left_out"]) == left_out
     reload_five_times(service)
-    assert service.log().count("not fit to be forked: each process imports") == 1
-    assert service.log().count("not preloaded") == len(left_out)
+    service.wait_for(
+        lambda: service.log().count("not fit to be forked: each process imports") == 1, 5
+    )
+    service.wait_for(lambda: service.log().count("not preloaded") == len(left_out), 5)
     assert site.importers("plain").count("template") == 1
     assert culprit in service.ok("status").stdout
 
@@ -111,7 +113,9 @@ def test_each_process_has_a_connection_of_its_own(
     name = "app" if where == "app" else "pool"
     assert unfit(service) == f"{name} opened socket"
     reload_five_times(service)
-    assert service.log().count("not fit to be forked: each process imports") == 1
+    service.wait_for(
+        lambda: service.log().count("not fit to be forked: each process imports") == 1, 5
+    )
 
 
 @pytest.mark.parametrize("where", ["app", "library"])
@@ -122,7 +126,9 @@ def test_each_process_has_an_event_loop_of_its_own(make: Serve, tmp_path: Path, 
     name = "app" if where == "app" else "looping"
     assert unfit(service) == f"{name} opened epoll, 2 sockets"
     reload_five_times(service)
-    assert service.log().count("not fit to be forked: each process imports") == 1
+    service.wait_for(
+        lambda: service.log().count("not fit to be forked: each process imports") == 1, 5
+    )
 
 
 def test_one_that_is_killed_comes_back_with_the_code_of_its_generation(

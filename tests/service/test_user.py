@@ -136,6 +136,6 @@ def test_unix_socket_is_the_users_with_the_mode_of_the_config(make: Serve) -> No
 def test_root_is_warned_of_once(make: Serve, user: str | None) -> None:
     service = make(user=user).start()
     service.reload()
-    assert service.log().count("workers run as root") == 1
+    service.wait_for(lambda: service.log().count("workers run as root") == 1, 5)
     assert service.run("check").stderr.count("run as root") == 1
     assert service.run("doctor").stdout.count("as root: a fault") == 1

@@ -23,7 +23,7 @@ def test_what_the_first_start_imported_no_reload_imports_again(make: Serve, tmp_
         service.reload()
     assert site.importers("lib") + site.importers("lib.part") == []
     assert service.ask("lib.X") == 1
-    assert service.log().count("base warm") == 1
+    service.wait_for(lambda: service.log().count("base warm") == 1, 5)
 
 
 def test_what_a_worker_imports_as_it_starts_is_learnt_too(make: Serve, tmp_path: Path) -> None:

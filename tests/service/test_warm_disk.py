@@ -12,6 +12,8 @@ from tests.service.site import Site, begin, of_each, wait_warm
 
 VERSIONS = "[lib.V, lib.part.V, user.lib.V]"
 
+CHANGED = "has changed since it was preloaded"
+
 
 def release(version: int) -> dict[str, str]:
     """Each of another size: Python trusts bytecode by that and by whole seconds."""
@@ -41,7 +43,7 @@ def test_a_new_version_is_in_all_of_the_next_generation(make: Serve, tmp_path: P
         assert service.ask(VERSIONS) == [number - 1] * 3
         save(service, str(number))
         assert list(of_each(service, VERSIONS).values()) == [[number] * 3] * 2
-        assert service.log().count("has changed since it was preloaded") == number - 1
+        service.wait_for(lambda n=number: service.log().count(CHANGED) == n - 1, 5)  # type: ignore[misc]
         wait_warm(service)
         site.forget()
         service.reload()

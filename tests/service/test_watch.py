@@ -181,7 +181,7 @@ def test_invalid_edit_of_the_config_changes_nothing_and_stands_in_status(
     watched.wait_for(lambda: watched.status()["config"]["error"], 5)
     assert f"{watched.config_path}:1:" in (watched.status()["config"]["error"] or "")
     assert watched.seats() == before
-    assert f"{watched.config_path}:1:" in watched.log()
+    watched.wait_for(lambda: f"{watched.config_path}:1:" in watched.log(), 5)
     watched.config_path.write_text(good)
     watched.wait_for(lambda: watched.status()["config"]["error"] is None, 5)
     assert serves(watched, "1")

@@ -95,7 +95,7 @@ def test_file_saved_after_it_was_imported_is_named_too(parted: Service) -> None:
     parted.wait_for(lambda: parted.ask("[one.NAME, two.NAME]") == ["second", "third"], 10)
     assert sorted(reload_of(parted)["cause"]) == ["one.py", "two.py"]
     assert parted.status()["generation"] == 2
-    assert "boots anew" in parted.log()
+    parted.wait_for(lambda: "boots anew" in parted.log(), 5)
 
 
 def test_refusal_stands_in_status_and_stays_as_the_last_one(parted: Service) -> None:
