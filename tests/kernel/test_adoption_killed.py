@@ -69,7 +69,9 @@ def calls() -> int:
         middle = (low + high) // 2
         with tempfile.TemporaryDirectory(prefix="procd-") as name:
             spread(Path(name))
-            low, high = (middle, high) if adopt_until(Path(name), middle) else (low, middle)
+            was_killed = adopt_until(Path(name), middle)
+            low, high = (middle, high) if was_killed else (low, middle)
+            adopt(Path(name))  # which removes the queue that a killed one has left
     return high
 
 
