@@ -115,6 +115,8 @@ class Ledger:
                 there.add(number)
                 if number not in known and not self._arena.is_held(token):
                     unknown.append(token)  # the file was damaged, or is another one
+        found = self._arena.look()  # after that: what has come to its end since is among these
+        there |= {task_id(t, self._arena.meta(t)) for t in (*found.dead, *found.over)}
         for token in unknown:
             record = self._store.show(task_id(token, self._arena.meta(token)))
             if record is not None and record.state is State.CANCELLED:

@@ -49,12 +49,19 @@ class LedgerArena(Arena):
         )
 
     def live(self) -> Iterator[tuple[int, SlotState, int, Meta]]:
-        """Yield token, state, attempts before this one and meta of each task that is not over."""
+        """Yield token, state, attempts before this one and meta of each task that is not over.
+
+        One that moves on meanwhile is seen as it is then.
+        """
         states = self._states(0, self.layout.slots)
         for state in words.LIVE:
-            for token in self._tokens(states, state):
-                word = words.unpack(self.word(words.slot_of(token)))
-                yield token, state, word.attempt, self.meta(token)
+            number = states.find(state)
+            while number >= 0:
+                word = words.unpack(self.word(number))
+                if word.state in words.LIVE:
+                    token = words.token(number, word.epoch)
+                    yield token, word.state, word.attempt, self.meta(token)
+                number = states.find(state, number + 1)
 
     # Reading
 

@@ -168,3 +168,21 @@ def test_a_bell_that_was_rung_often_is_answered_once() -> None:
     for _ in range(3):
         bell.ring()
     assert (bell.answer(), bell.answer()) == (True, False)
+
+
+def test_a_task_that_moves_on_while_the_ledger_looks_is_still_seen(
+    service: Service, worker: Someone, ledger: LedgerArena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Missed by a new ledger it would be put in once more, and run twice though nobody died."""
+    tokens = [sent(worker) for _ in range(3)]
+    for token in tokens:
+        ledger.admit(token)
+    seen = ledger._states(0, ledger.layout.slots)
+    tasker = service.someone(Role.TASK)
+    claim(tasker, tokens[0])
+    run(service, tokens[1])
+    monkeypatch.setattr(ledger, "_states", lambda *_: seen)
+    found = {token: state for token, state, _, _ in ledger.live()}
+    assert found == {tokens[0]: S.RUNNING, tokens[2]: S.QUEUED}
+    monkeypatch.undo()
+    assert ledger.look().over == [tokens[1]]
