@@ -76,6 +76,7 @@ class Passed(IntEnum):
     FAILURE = 1
     OVER = 2  # it is over, and its result not kept
     TOO_LARGE = 3
+    REJECTED = 4  # a failure, of a durable one that was never accepted
 
 
 class Outcome(NamedTuple):

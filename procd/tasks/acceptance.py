@@ -29,12 +29,14 @@ class Acceptance:
     def look(self) -> bool:
         """Tell whether the ledger has spoken; before the slot is freed, or its word is lost."""
         if not self.is_known and not self._arena.is_held(self._token):
-            self.is_known = True
-            self.error = self._refusal()
-            waiters, self._waiters = self._waiters, []
-            for wake in waiters:
-                wake()
+            self._know(self._refusal())
         return self.is_known
+
+    def _know(self, error: str | None) -> None:
+        self.is_known, self.error = True, error
+        waiters, self._waiters = self._waiters, []
+        for wake in waiters:
+            wake()
 
     def _refusal(self) -> str | None:
         if not self._arena.is_rejected(self._token):

@@ -225,7 +225,7 @@ class Dispatcher:
             if not self.frees_last:
                 self._free(token)
         if told:
-            self.followers.tell(token, told[0], failed=told[1])
+            self.followers.tell(token, told[0], _passed(ref, failed=told[1]))
             self._deliver(ref, *told)
         if not is_owed and self.frees_last:
             self._free(token)
@@ -292,6 +292,12 @@ class Dispatcher:
 
     def _deliver_followed(self, ref: TaskRef, packed: bytes, failed: bool) -> None:  # noqa: FBT001
         ref.resolve(*failure.outcome(packed, failed=failed))
+
+
+def _passed(ref: TaskRef, *, failed: bool) -> inbox.Passed:
+    if ref.acceptance is not None and ref.acceptance.error is not None:
+        return inbox.Passed.REJECTED
+    return inbox.Passed.FAILURE if failed else inbox.Passed.RESULT
 
 
 def _drained(box: Inbox, take: Callable[[memoryview], object], most: int) -> bool:

@@ -34,12 +34,13 @@ SOON_SECONDS = 0.005  # the same while something could not be sent, or is not ac
 _OWNERS = (Role.WORKER, Role.TASK, Role.GATE)  # others read no result
 
 _GONE = "whoever sent it is gone: it runs, its result goes to nobody"
+_UNTOLD = "whether it was accepted cannot be told any more: it is over"
 _OVER = "it was over before its result could be asked for"
 _TOO_LARGE = (
     f"its result is too large to be passed on to another process ({inbox.MAX_MESSAGE_BYTES} bytes)"
 )
 
-Told = tuple[bytes, bool]  # a packed result, and whether it failed
+Told = tuple[bytes, Passed]  # a packed result, and what it is
 
 
 class FollowedRef(TaskRef):
@@ -65,17 +66,42 @@ class ByToken:
 
 
 class OthersAcceptance(Acceptance):
-    """Whether a durable task of another process is on the disk; that one may free its slot."""
+    """Whether a durable task of another process is on the disk.
 
-    def _refusal(self) -> str | None:
+    That one may free its slot before this one looks; then what it tells of the task's end decides.
+    """
+
+    __slots__ = ("_hears_owner",)
+
+    def __init__(self, arena: Arena, token: int) -> None:
+        super().__init__(arena, token)
+        self._hears_owner = True
+
+    def look(self) -> bool:
+        if self.is_known or self._arena.is_held(self._token):
+            return self.is_known
         match others.ledger_word(self._arena, self._token):
             case layout.REJECTED:
-                return "not accepted: the ledger could not write it down"
+                self._know("not accepted: the ledger could not write it down")
             case layout.SETTLED:
-                return None
+                self._know(None)
             case _ if self._arena.is_live(self._token):
-                return None
-        return "whether it was accepted cannot be told any more: it is over"
+                self._know(None)
+            case _ if not self._hears_owner:
+                self._know(_UNTOLD)
+        return self.is_known
+
+    def settle(self, error: str | None) -> None:
+        """Its owner has told how it ended, or never will."""
+        if not self.is_known:
+            self._know(error)
+
+    def block(self, timeout: float | None) -> None:
+        self._hears_owner = False  # whoever blocks reads no inbox
+        try:
+            super().block(timeout)
+        finally:
+            self._hears_owner = True
 
 
 class Followers:
@@ -100,31 +126,28 @@ class Followers:
         if token in self._keyed:
             self._keyed[token].add((row, incarnation))
         elif token in self._kept:
-            self._pass(token, (row, incarnation), *self._kept[token])
+            packed, passed = self._kept[token]
+            self._send(inbox.outcome(token, passed, packed), (row, incarnation))
         else:
             self._send(inbox.outcome(token, Passed.OVER), (row, incarnation))
 
-    def tell(self, token: int, packed: bytes, *, failed: bool) -> None:
+    def tell(self, token: int, packed: bytes, passed: Passed) -> None:
         """A result has been taken in."""
         followers = self._keyed.pop(token, None)
         if followers is None:
             return
-        self._keep(token, packed if len(packed) <= inbox.MAX_MESSAGE_BYTES else None, failed)
+        self._keep(token, packed if len(packed) <= inbox.MAX_MESSAGE_BYTES else None, passed)
         for who in followers:
-            self._pass(token, who, packed, failed)
+            self._send(inbox.outcome(token, passed, packed), who)
 
-    def _keep(self, token: int, packed: bytes | None, failed: bool) -> None:  # noqa: FBT001 - of a pair
+    def _keep(self, token: int, packed: bytes | None, passed: Passed) -> None:
         if packed is None:
             return
-        self._kept[token] = packed, failed
+        self._kept[token] = packed, passed
         self._kept_bytes += len(packed)
         while len(self._kept) > KEPT or self._kept_bytes > KEPT_BYTES:
             oldest = next(iter(self._kept))
             self._kept_bytes -= len(self._kept.pop(oldest)[0])
-
-    def _pass(self, token: int, who: tuple[int, int], packed: bytes, failed: bool) -> None:  # noqa: FBT001
-        passed = Passed.FAILURE if failed else Passed.RESULT
-        self._send(inbox.outcome(token, passed, packed), who)
 
     def _send(self, datagram: bytes, who: tuple[int, int]) -> None:
         with suppress(InboxFull, Gone):  # he asks again
@@ -137,8 +160,13 @@ class Followed:
 
     ref: FollowedRef
     owner: tuple[int, int]  # row and incarnation
+    acceptance: OthersAcceptance | None  # of a durable one
     is_asked: bool = False
     is_gone: bool = False  # its owner: what he sent may still lie in the inbox
+
+    @property
+    def is_unknown(self) -> bool:
+        return self.acceptance is not None and not self.acceptance.is_known
 
 
 @dataclass(slots=True)
@@ -167,7 +195,7 @@ class Follows:
         task_id, is_durable = found
         acceptance = OthersAcceptance(arena, token) if is_durable else None
         ref = FollowedRef(task_id, ByToken(token, self.cancel), acceptance)
-        self.tasks[token] = followed = Followed(ref, owner)
+        self.tasks[token] = followed = Followed(ref, owner, acceptance)
         if self._is_there(owner):  # else who has just sent is told a little later
             self._ask(token, followed)
         self._look_later()
@@ -176,16 +204,18 @@ class Follows:
     def take(self, outcome: Outcome) -> None:
         """A task's owner has told how it ended."""
         followed = self.tasks.get(outcome.token)
-        if followed is None or followed.ref.is_done:
+        if followed is None:
             return
         match outcome.passed:
             case Passed.OVER:
-                self._fail(followed, _OVER)
+                self._fail(outcome.token, _OVER)
             case Passed.TOO_LARGE:
-                self._fail(followed, _TOO_LARGE)
+                self._end(outcome.token, _failure(followed.ref, _TOO_LARGE), failed=True)
+            case Passed.REJECTED:
+                _, error = failure.outcome(outcome.packed, failed=True)
+                self._end(outcome.token, outcome.packed, failed=True, unaccepted=str(error))
             case passed:
-                self.deliver(followed.ref, outcome.packed, passed is Passed.FAILURE)
-        self._forget(outcome.token, followed)
+                self._end(outcome.token, outcome.packed, failed=passed is Passed.FAILURE)
 
     def look(self) -> None:
         """Look at all that is followed: whether to ask again, or to give up."""
@@ -195,17 +225,14 @@ class Follows:
         self._look_later()
 
     def _look(self, token: int, followed: Followed) -> None:
-        ref = followed.ref
-        if ref.acceptance is not None:
-            ref.acceptance.look()
-        if not ref.is_done:
-            self._ask(token, followed)
-        self._forget(token, followed)
+        if followed.acceptance is not None:
+            followed.acceptance.look()
+        self._ask(token, followed)
 
     def _ask(self, token: int, followed: Followed) -> None:
         if not self._is_there(followed.owner):
             if followed.is_gone or not followed.is_asked:
-                self._fail(followed, _GONE)
+                self._fail(token, _GONE)
             followed.is_gone = True
         elif not followed.is_asked or not self.shared.arena.is_live(token):
             arena: Arena = self.shared.arena
@@ -221,20 +248,24 @@ class Follows:
         seat = self.shared.scoreboard.look(row)
         return seat is not None and seat.incarnation == incarnation and seat.role in _OWNERS
 
-    def _fail(self, followed: Followed, why: str) -> None:
-        text = f"task {followed.ref.id}: {why}"
-        self.deliver(followed.ref, failure.pack(text, "", inbox.MAX_MESSAGE_BYTES), True)
+    def _fail(self, token: int, why: str) -> None:
+        self._end(token, _failure(self.tasks[token].ref, why), failed=True, unaccepted=_UNTOLD)
 
-    def _forget(self, token: int, followed: Followed) -> None:
-        if followed.ref.is_done and not _is_unknown(followed.ref):
-            self.tasks.pop(token, None)
+    def _end(
+        self, token: int, packed: bytes, *, failed: bool, unaccepted: str | None = None
+    ) -> None:
+        """Hear of it no more; what ended otherwise than *unaccepted* was accepted."""
+        followed = self.tasks.pop(token)
+        if followed.acceptance is not None:
+            followed.acceptance.settle(unaccepted)
+        self.deliver(followed.ref, packed, failed)
 
     def _look_later(self) -> None:
         if self.tasks and not self._is_timed:
             self._is_timed = True
-            soon = any(not each.is_asked or _is_unknown(each.ref) for each in self.tasks.values())
+            soon = any(not each.is_asked or each.is_unknown for each in self.tasks.values())
             self.later(SOON_SECONDS if soon else LOOK_SECONDS, self.look)
 
 
-def _is_unknown(ref: TaskRef) -> bool:
-    return ref.acceptance is not None and not ref.acceptance.is_known
+def _failure(ref: TaskRef, why: str) -> bytes:
+    return failure.pack(f"task {ref.id}: {why}", "", inbox.MAX_MESSAGE_BYTES)

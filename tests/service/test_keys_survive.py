@@ -64,6 +64,27 @@ def test_a_second_durable_send_is_accepted_when_the_first_is(service: Service) -
             assert answers[0][0] == answers[1][0]
 
 
+def test_who_looks_when_it_is_over_and_gone_hears_that_it_was_accepted(service: Service) -> None:
+    """The slot has another task by then: only its owner can tell."""
+    ledger_pid(service)
+    runs, looks = service.root / "runs", service.root / "looks"
+    runs.touch()
+    looks.touch()
+    first, second = two_workers(service)
+    task = f"hold({str(runs)!r}) and 7"
+    sent = f"work.options(key='late', delivery='durable').send({task!r})"
+    with first, second:
+        first.ask(f"conn.state.update(ref={sent})")
+        busy = f"note('sent', 0) or hold({str(looks)!r})"  # a loop that does not turn meanwhile
+        second.post(f"[r := {sent}, {busy}, await r.accepted(), await outcome(r)][3]")
+        service.wait_for(lambda: service.ledger("sent"), 10)
+        runs.unlink()
+        assert first.ask("await conn.state['ref']") == 7
+        first.ask("[await work.send('0') for _ in range(100)] and 0")
+        looks.unlink()
+        assert second.read_answer(10) == 7
+
+
 def test_a_dead_letter_that_is_retried_waits_for_the_key(serve: Serve) -> None:
     service = serve()
     ledger_pid(service)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from procd.ipc import Queue
+from procd.linux import sysv
 from tests.kernel.queues import free_key
 from tests.service import leftovers
 from tests.service.conftest import Serve
@@ -48,7 +49,7 @@ def test_status_shows_queue_and_slots_by_state(service: Service) -> None:
 
 def test_status_shows_the_public_queue(foreign: Foreign) -> None:
     service, queue = foreign()
-    assert page(service)["public_queue"]["key"] == hex(queue.key)
+    assert page(service)["public_queue"]["key"] == sysv.label(queue.key)
 
 
 def test_status_of_a_service_that_does_not_run_shows_what_it_keeps(service: Service) -> None:
