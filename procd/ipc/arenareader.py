@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,6 +87,10 @@ class ArenaReader:
             for number, word in enumerate(table, first)
             if word & mask == state
         ]
+
+    def oldest_first(self, tokens: Iterable[int]) -> list[int]:
+        """Return tokens in the order in which their tasks were accepted."""
+        return sorted(tokens, key=lambda token: self.meta(words.slot_of(token)).accepted_at)
 
     def count(self) -> tuple[int, int]:
         """Return how many tasks are queued and how many run."""

@@ -81,6 +81,7 @@ class Recovery:
             for slot in live(self.arena.chunk(chunk)):
                 count += self._adopted(slot)
             self.successors.sweep(chunk)
+        self._queue_again()  # in their order
         strange = self.arena.spool.sweep(self.arena.needs)
         if strange:
             folder = self.arena.spool.path
@@ -100,7 +101,6 @@ class Recovery:
             return False
         if slot.state is SlotState.ADDRESSED:
             self.arena.move(slot, SlotState.QUEUED, slot.attempt)
-        self._tokens[slot.token] = None
         return True
 
     def _run_again(self, slot: Slot) -> bool:
@@ -137,7 +137,8 @@ class Recovery:
 
     def _queue_again(self) -> None:
         """Have a token sent for each queued task: which ones are lost nobody can say."""
-        self._tokens |= dict.fromkeys(self.arena.tokens(SlotState.QUEUED))
+        found = [*self._tokens, *self.arena.tokens(SlotState.QUEUED)]
+        self._tokens = dict.fromkeys(self.arena.oldest_first(found))
 
     def _left_in_hand(self, number: int, row: int, how: str, now: float, *, blame: bool) -> None:
         if number >= self.arena.layout.slots:

@@ -22,7 +22,7 @@ from procd.ipc.layout import MetaValues
 from procd.ipc.scoreboard import Cell, Role
 from procd.ipc.spool import TASK
 from procd.ipc.words import SlotState
-from procd.tasks import failure
+from procd.tasks import failure, following
 from procd.tasks.acceptance import Acceptance
 from procd.tasks.following import Followers, Follows
 from procd.tasks.leases import Leases
@@ -154,14 +154,11 @@ class Dispatcher:
                 why = "slots are taken (task_slots): answer busy, or wait with task_wait"
                 raise TaskQueueFull(f"all {arena.layout.slots} {why}")
             return arena.accept(slot, payload, meta, state, terms, key)
-        except KeyTaken:
+        except (KeyTaken, ProcdError) as error:
             if slot is not None:
                 self._leases.give(slot)
-            raise
-        except ProcdError:
-            if slot is not None:
-                self._leases.give(slot)
-            self.cells[Cell.REFUSED] += 1
+            if not isinstance(error, KeyTaken):
+                self.cells[Cell.REFUSED] += 1
             raise
 
     def cancel(self, token: int) -> bool:
@@ -225,7 +222,7 @@ class Dispatcher:
             if not self.frees_last:
                 self._free(token)
         if told:
-            self.followers.tell(token, told[0], _passed(ref, failed=told[1]))
+            self.followers.tell(token, told[0], following.what(ref, failed=told[1]))
             self._deliver(ref, *told)
         if not is_owed and self.frees_last:
             self._free(token)
@@ -292,12 +289,6 @@ class Dispatcher:
 
     def _deliver_followed(self, ref: TaskRef, packed: bytes, failed: bool) -> None:  # noqa: FBT001
         ref.resolve(*failure.outcome(packed, failed=failed))
-
-
-def _passed(ref: TaskRef, *, failed: bool) -> inbox.Passed:
-    if ref.acceptance is not None and ref.acceptance.error is not None:
-        return inbox.Passed.REJECTED
-    return inbox.Passed.FAILURE if failed else inbox.Passed.RESULT
 
 
 def _drained(box: Inbox, take: Callable[[memoryview], object], most: int) -> bool:

@@ -267,5 +267,12 @@ class Follows:
             self.later(SOON_SECONDS if soon else LOOK_SECONDS, self.look)
 
 
+def what(ref: TaskRef, *, failed: bool) -> Passed:
+    """Tell what a task's result is to who follows it."""
+    if ref.acceptance is not None and ref.acceptance.error is not None:
+        return Passed.REJECTED
+    return Passed.FAILURE if failed else Passed.RESULT
+
+
 def _failure(ref: TaskRef, why: str) -> bytes:
     return failure.pack(f"task {ref.id}: {why}", "", inbox.MAX_MESSAGE_BYTES)

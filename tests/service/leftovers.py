@@ -74,6 +74,12 @@ def queues() -> set[int]:
     return {int(row.split()[1]) for row in rows}
 
 
+def _queue(number: int) -> str:
+    """A queue's row: key, id, mode, bytes, messages, who sent, received, made it, and when."""
+    rows = Path("/proc/sysvipc/msg").read_text().splitlines()[1:]
+    return next((row for row in rows if int(row.split()[1]) == number), str(number))
+
+
 def sockets_and_pids(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*") if folder.is_dir() else ():
         mode = path.lstat().st_mode
@@ -109,7 +115,7 @@ def prove_nothing_left(service: Service) -> None:
         os.sched_yield()
     left = {
         "processes": [_describe(pid) for pid in service.alive()],
-        "queues": sorted(queues() - service.queues_before),
+        "queues": [_queue(number) for number in sorted(queues() - service.queues_before)],
         "sockets and pid files": sorted(map(str, sockets_and_pids(service.root))),
         "records": sorted(map(str, records(service.root))),
         "arenas": [] if service.keeps_tasks else arenas(service.root / "state"),

@@ -63,6 +63,28 @@ def test_a_queue_removed_again_and_again_under_load_loses_no_task(serve: Serve) 
     service.wait_for(lambda: service.log().count("made anew") >= removals, 5)
 
 
+@pytest.mark.parametrize("how", ["removed", "restarted"])
+def test_what_waits_keeps_its_order_in_a_queue_that_is_made_anew(serve: Serve, how: str) -> None:
+    count = 300
+    service = serve(task_worker_num=1)
+    held = service.occupy(1)
+    mixed = "[work.options(priority=1 + n % 9).send('0').id for n in range(300)]"
+    service.ask(f"{mixed} and 0")
+    held.unlink()  # slots come free in another order than theirs
+    service.wait_for(lambda: service.status()["tasks"]["done"] == count + 1, 10)
+    held = service.occupy(1)
+    service.ask(f"flood('ran({{}})', 0, {count})")
+    if how == "removed":
+        (queue,) = leftovers.queues() - service.queues_before
+        sysv_ipc.remove_message_queue(queue)
+    else:
+        service.stop("--timeout", "0")
+        service.start()
+    held.unlink()
+    service.wait_for(lambda: len(service.runs()) == count, 10)
+    assert [row[0] for row in service.ledger("ran")] == list(range(count))
+
+
 @pytest.mark.heavy
 def test_ten_times_what_the_queue_has_room_for_is_accepted_and_runs(serve: Serve) -> None:
     count = 20_000
