@@ -9,13 +9,15 @@ import signal
 import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from procd.config.load import load
-from procd.config.schema import Config
 from procd.errors import ConfigError, NotRunning, ProcdError
 from procd.linux import process
 from procd.master import pidfile
 from procd.service import record
+
+if TYPE_CHECKING:
+    from procd.config.schema import Config
 
 Json = dict[str, object]
 
@@ -130,6 +132,9 @@ class Service:
 
 
 def _config_of(path: Path) -> Config | None:
+    # Whoever runs has a record: few commands come here.
+    from procd.config.load import load
+
     try:
         return load(path)
     except ConfigError:

@@ -69,6 +69,3 @@ def _show(found: list[Finding]) -> None:
             console.print(Text(f"       cure: {finding.cure}", style="dim"), soft_wrap=True)
     count = sum(finding.level == "hurts" for finding in found)
     console.print(f"{count} would hurt" if count else "nothing would hurt")
-
-
-COMMANDS = (doctor,)

@@ -147,6 +147,3 @@ def _say(root: Path, config: Config, written: list[Path], port: int) -> None:
     for command, what in steps.items():
         click.echo(f"    {command}" + (f"    # {what}" if what else ""))
     click.echo(f"\nIn production, as root: procd -c {config.path} systemd install")
-
-
-COMMANDS = (init,)

@@ -118,6 +118,3 @@ def _journalctl(
     words += ["-f"] * follow + ["-o", "json"] * as_json
     words += ["-p", _PRIORITIES[level]] if level is not None else []
     return words + ([f"PROCD_WORKER={worker}"] if worker is not None else [])
-
-
-COMMANDS = (logs,)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import click
 
 from procd.cli.examples import EXAMPLES
+from procd.cli.root import walk
 
 _EXIT = {
     "0": "done",
@@ -52,15 +53,6 @@ def completion(ctx: click.Context, shell: str) -> None:
 def man(ctx: click.Context) -> None:
     """Print the man page, in roff."""
     click.echo(page(ctx.find_root().command))
-
-
-def walk(command: click.Command, words: str = "") -> Iterator[tuple[str, click.Command]]:
-    """Yield every command that does something, with the words that call it."""
-    if not isinstance(command, click.Group):
-        yield words, command
-        return
-    for name in command.commands:
-        yield from walk(command.commands[name], f"{words} {name}".strip())
 
 
 def page(root: click.Command) -> str:
@@ -112,6 +104,3 @@ def _text(text: str) -> str:
     """Write text so that roff takes none of it for its own."""
     text = text.replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{text}" if text.startswith((".", "'")) else text
-
-
-COMMANDS = (completion, man)

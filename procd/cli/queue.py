@@ -277,5 +277,3 @@ def _as_json(row: QueueStat, owner: owners.Owner | None) -> dict[str, object]:
 
 for each in queueown.COMMANDS:
     queue.add_command(each)
-
-COMMANDS = (queue,)

@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 
 from procd.cli.root import config_path
-from procd.config.load import find, load
+from procd.config.find import find
+from procd.config.load import load
 from procd.errors import ConfigError, NotRunning, ProcdError
 from procd.ipc import Queue
 from procd.ipc.layout import WORD

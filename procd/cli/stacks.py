@@ -109,6 +109,3 @@ def _wait_written(fd: int) -> int:
             size, since = found, now
         elif now - since > (STILL_SECONDS if size else ANSWER_SECONDS):
             return size
-
-
-COMMANDS = (stacks,)

@@ -140,6 +140,3 @@ def _next(name: str, config: Config, *, is_users: bool) -> list[str]:
             nologin = "--no-create-home --shell /usr/sbin/nologin"
             lines.insert(0, f"useradd --system {nologin} {user}")
     return [*lines, f"systemctl reload {name}    # after each release"]
-
-
-COMMANDS = (systemd,)

@@ -164,5 +164,3 @@ def _ask_file(config: Path, request: Json) -> Json:
 
 
 task.add_command(send)
-
-COMMANDS = (task,)

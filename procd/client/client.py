@@ -16,7 +16,7 @@ from typing import Self, Unpack
 from procd.client.line import Line
 from procd.client.sending import Sending
 from procd.client.sent import AwaitedTask, Sent, SentTask
-from procd.config import load as loading
+from procd.config.find import find
 from procd.errors import ProcdError
 from procd.tasks.options import Given
 
@@ -46,7 +46,7 @@ class Client:
 
         Without *config* it is the one that the command line would find. Raises UsageError.
         """
-        path = loading.find(None if config is None else os.fspath(config))
+        path = find(None if config is None else os.fspath(config))
         self._line = Line(path, connect_timeout)
         _lines.add(self._line)
         self._awaited: AsyncClient | None = None

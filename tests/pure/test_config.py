@@ -7,7 +7,8 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from procd.config.load import SEARCHED, find, load
+from procd.config.find import SEARCHED, find
+from procd.config.load import load
 from procd.config.schema import KEYS, NOT_YET, Config
 from procd.errors import UsageError
 from tests.pure.configs import loaded, refusal, written
@@ -153,7 +154,7 @@ def test_first_existing_config_is_taken(tmp_path: Path, monkeypatch: pytest.Monk
 def test_no_config_names_what_was_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     # This machine may have a config in /etc.
-    monkeypatch.setattr("procd.config.load.SEARCHED", (*SEARCHED[:2], "/nowhere/procd.yaml"))
+    monkeypatch.setattr("procd.config.find.SEARCHED", (*SEARCHED[:2], "/nowhere/procd.yaml"))
     with pytest.raises(UsageError) as caught:
         find(None, {})
 

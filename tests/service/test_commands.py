@@ -15,13 +15,14 @@ from click.testing import CliRunner
 from procd.cli import manual
 from procd.cli.examples import EXAMPLES
 from procd.cli.main import procd
+from procd.cli.root import walk
 
 # What a command alone needs would be in the master, and so in every process of every service.
 HEAVY = {
     *("csv", "email", "importlib.metadata", "rich.table", "shutil", "zipfile"),
     *("procd.doctor.machine", "click.shell_completion"),
 }
-COMMANDS = dict(manual.walk(procd))
+COMMANDS = dict(walk(procd))
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
