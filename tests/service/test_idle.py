@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.service.daemon import Service, pause, scaled
 
-WINDOW = 10  # seconds
+WINDOW = 6  # seconds
 
 
 def wake_ups(pid: int) -> int:
