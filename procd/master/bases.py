@@ -85,9 +85,13 @@ class Bases:
     def disk_changed(self) -> None:
         """What was imported is not what there is any more: go cold, and try anew what failed."""
         self.left_out.clear()
+        self.forgive()
+        self.go_cold()
+
+    def forgive(self) -> None:
+        """Somebody asks for a reload himself: what was given up gets another chance."""
         self._deaths.clear()
         self._failed = None
-        self.go_cold()
 
     def go_cold(self) -> None:
         """Do with a cold base from now on, until settle() has a warm one made."""

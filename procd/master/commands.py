@@ -108,6 +108,7 @@ class Commands:
             reply({"ok": False, "exit": 1, "error": "the service is stopping"})
             return
         roles = TASKS_ONLY if request.get("tasks") is True else SEATED
+        self._service.bases.forgive()
         self._service.generations.asked.ask(
             roles, ["procd reload"], lambda outcome: reply(answer(outcome))
         )
@@ -197,6 +198,7 @@ class Commands:
 
     def _reload(self, roles: tuple[Role, ...], cause: str) -> None:
         if not self._service.stopping.is_asked:
+            self._service.bases.forgive()
             self._service.generations.asked.ask(roles, [cause])
 
     def _more(self, step: int) -> None:

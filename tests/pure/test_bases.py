@@ -151,6 +151,14 @@ def test_bases_that_die_of_no_package_are_given_up_until_more_is_known(config: C
     assert bases.next_number == 3
 
 
+def test_what_was_given_up_is_tried_again_when_somebody_asks_for_a_reload(config: Config) -> None:
+    bases = warming(config)
+    assert [died(bases, 1), died(bases, 2)] == [None, ""]
+    bases.forgive()
+    bases.settle(config)
+    assert bases.next_number == 3
+
+
 def test_one_that_has_lived_was_killed_by_somebody(config: Config) -> None:
     bases = warm(config)
     for _ in range(5):
