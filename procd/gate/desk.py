@@ -39,9 +39,10 @@ class Results(Dispatcher):
 
     desk: Desk
 
-    def take_hint(self, token: int) -> None:
+    def take_hint(self, token: int) -> bool:
         self._looked(token)
         self.desk.hinted(token)
+        return False
 
     def take_in(self, token: int) -> None:
         super().take_hint(token)

@@ -41,6 +41,7 @@ from procd.linux import recordlock
 
 # Chunk locks lie far behind the slots' bytes; a lock needs no bytes under it.
 CHUNK_LOCKS = 1 << 40
+QUEUED = SlotState.QUEUED
 LOCK_SECONDS = 0.00005  # between two tries at a lock that is held for microseconds
 
 
@@ -169,17 +170,15 @@ class Arena(ArenaView):
                 return None
             time.sleep(LOCK_SECONDS)
         # Read under the lock: only now is nobody else between his look and his word.
-        if not self._is_claimable(token):
+        word = self.word(slot)
+        if not words.is_of(word, token, QUEUED) and not self._is_claimable(token):
             recordlock.unlock(self.fd, slot)
             return None
-        word = self.word(slot)
         self._set_word(slot, words.moved(word, SlotState.RUNNING, self.row))
         return words.attempt_of(word), *self._task(token)
 
     def _is_claimable(self, token: int) -> bool:
-        word = self.word(words.slot_of(token))
-        waits = words.state_of(word) in (SlotState.QUEUED, SlotState.ADDRESSED)
-        return waits and words.epoch_of(word) == words.token_epoch(token)
+        return self._is(token, SlotState.QUEUED) or self._is(token, SlotState.ADDRESSED)
 
     def finish(self, token: int, result: bytes, *, failed: bool, is_dead: bool = False) -> None:
         """Publish the result and let go; this process never touches the slot again.

@@ -94,9 +94,7 @@ class ArenaView:
         return self.is_done(token) and self._words[at // 8] == lay.REJECTED
 
     def _is(self, token: int, state: SlotState) -> bool:
-        word = self.word(words.slot_of(token))
-        epoch = words.token_epoch(token)
-        return words.state_of(word) == state and words.epoch_of(word) == epoch
+        return words.is_of(self.word(words.slot_of(token)), token, state)
 
     def result(self, token: int) -> tuple[bytes, bool]:
         """Return the result of a done task, and whether it failed. Raises Damaged."""

@@ -164,9 +164,9 @@ class Scoreboard:
 
     def worker_id(self, role: Role, number: int) -> int:
         """Return the worker id that a seat has now; -1 for who is no worker."""
-        if role in (Role.INGRESS, Role.GATE):
-            return -1
-        return number + (self._words[_COUNTS] if role is Role.TASK else 0)
+        if role is Role.WORKER:
+            return number
+        return number + self._words[_COUNTS] if role is Role.TASK else -1
 
     def find(self, role: Role, number: int, generation: int) -> Seat | None:
         """Return who serves in a seat: in *generation* if it can, else the newest."""

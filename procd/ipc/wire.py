@@ -24,6 +24,8 @@ Value: TypeAlias = (
 MAX_DEPTH = 200  # msgpack itself stops at 511
 _HEAD_BYTES = 4096  # of a packed list; its first item is to be found there
 _NAIVE = 1  # our extension type: a datetime without zone, as ISO text
+_KEPT_BYTES = 1 << 16
+_idle: list[msgpack.Packer] = []  # of this process; one that has failed is not put back
 _PLAIN = (str, bytes, int, float, bool, type(None))
 
 
@@ -40,12 +42,22 @@ def pack(value: object) -> bytes:
     if type(value) not in _PLAIN:
         _check(value, "data", 0)
     try:
-        packed: bytes = msgpack.packb(
-            value, default=_extend, datetime=True, unicode_errors="surrogateescape"
-        )
+        packed = _packed(value)
     except (OverflowError, ValueError, TypeError) as error:
         place = _place(value, "data")
         raise TypeError(f"{place}: not representable in MessagePack: {error}") from None
+    return packed
+
+
+def _packed(value: object) -> bytes:
+    """Pack by one of the packers that nobody uses now: to make one takes longer than to pack."""
+    try:
+        packer = _idle.pop()
+    except IndexError:
+        packer = msgpack.Packer(default=_extend, datetime=True, unicode_errors="surrogateescape")
+    packed: bytes = packer.pack(value)
+    if len(packed) <= _KEPT_BYTES:  # it keeps its buffer
+        _idle.append(packer)
     return packed
 
 

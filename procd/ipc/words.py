@@ -142,6 +142,11 @@ def epoch_of(word: int) -> int:
     return word >> _EPOCH_SHIFT
 
 
+def is_of(word: int, token: int, state: SlotState) -> bool:
+    """Tell whether a slot's word says that a token's task is in a state."""
+    return word & STATE_MASK == state and word >> _EPOCH_SHIFT == token >> SLOT_BITS
+
+
 def check(old: int, new: int, writer: Writer) -> None:
     """Raise IllegalChange unless *writer* may turn *old* into *new*."""
     before, after = unpack(old), unpack(new)

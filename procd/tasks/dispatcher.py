@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from procd.errors import InboxFull, ProcdError, TaskFailed, TaskQueueFull
 from procd.ipc import inbox, layout, wire, words
-from procd.ipc.inbox import Follow, Gone, Inbox, Outcome, Progress
+from procd.ipc.inbox import Follow, Gone, Outcome, Progress
 from procd.ipc.keytable import KeyTaken, hashed
 from procd.ipc.layout import MetaValues
 from procd.ipc.scoreboard import Cell, Role
@@ -31,6 +31,7 @@ from procd.tasks.ref import TaskRef
 from procd.tasks.shared import Self, Shared
 from procd.tasks.unsent import Unsent
 
+ACCEPTED = Cell.ACCEPTED
 RETRY_SECONDS = 0.005  # how soon a token that found no room is sent again
 
 
@@ -56,7 +57,7 @@ class Dispatcher:
     unsent: Unsent = field(default_factory=Unsent)
     unaddressed: list[tuple[int, int]] = field(default_factory=list)  # token, seat number
     room_waiters: list[Callable[[], None]] = field(default_factory=list)
-    _held: set[int] = field(default_factory=set)  # tokens that the ledger has not spoken of
+    _by_ledger: set[int] = field(default_factory=set)  # tokens of which it is still to speak
     _retry_asked: bool = False
     followers: Followers = field(init=False)
     follows: Follows = field(init=False)
@@ -127,7 +128,7 @@ class Dispatcher:
             self.followers.expect(token)
         acceptance = Acceptance(arena, token) if is_held else None
         ref = self.pending[token] = TaskRef(task_id or token, self, acceptance)
-        self.cells[Cell.ACCEPTED] += 1
+        self.cells[ACCEPTED] += 1
         self._send(token, state, seat, priority)
         return ref
 
@@ -140,7 +141,7 @@ class Dispatcher:
                     self.unaddressed.append((token, seat))
                     self._ask_retry()
             case SlotState.HELD:
-                self._held.add(token)
+                self._by_ledger.add(token)
                 self.shared.ledger.ring()
             case SlotState.DELAYED:
                 self.tell_master("delayed", {"id": token})
@@ -173,6 +174,10 @@ class Dispatcher:
         if self.unsent.holds_up(priority) or not self._try_send(token, priority):
             self.unsent.add(token, priority)
             self._ask_retry()
+
+    @property
+    def awaits_ledger(self) -> bool:
+        return bool(self._by_ledger)
 
     @property
     def has_unsent(self) -> bool:
@@ -210,14 +215,16 @@ class Dispatcher:
 
     # Results
 
-    def take_hint(self, token: int) -> None:
+    def take_hint(self, token: int) -> bool:
         """A hint came: take the result in, if it is one of ours and really done."""
         ref, arena = self._looked(token), self.shared.arena
         if ref is None or not arena.is_done(token):
-            return
+            return False
         is_owed = arena.is_owed(token)  # the ledger tells again
         told = None if ref.is_done else self._result(token)
-        if not is_owed:
+        if is_owed:
+            self._by_ledger.add(token)
+        else:
             del self.pending[token]
             if not self.frees_last:
                 self._free(token)
@@ -228,12 +235,13 @@ class Dispatcher:
             self._free(token)
         if self.room_waiters and not is_owed:
             self.room_waiters.pop(0)()
+        return told is not None
 
     def _looked(self, token: int) -> TaskRef | None:
         """Return the ref of a task of ours; see whether the ledger has spoken of it."""
         ref = self.pending.get(token)
         if ref is not None and ref.acceptance is not None and ref.acceptance.look():
-            self._held.discard(token)
+            self._by_ledger.discard(token)
         return ref
 
     def _free(self, token: int) -> None:
@@ -258,29 +266,15 @@ class Dispatcher:
                 if ref is not None:
                     ref.take_progress(value)
 
-    def read(self, box: Inbox, take: Callable[[memoryview], object], most: int) -> None:
-        """Have *take* called with what is in the inbox, so many at most; then look around.
-
-        At all slots, that is, if somebody could not tell of one: see ipc.hints.
-        """
-        cells = self.cells
-        while True:
-            is_missed = cells[Cell.MISSED]
-            if is_missed:
-                cells[Cell.MISSED] = 0  # before the look: a later one sets it again
-            is_empty = _drained(box, take, most)
-            if is_missed:
-                self._look()
-            if not is_empty or not cells[Cell.MISSED]:
-                return
-
-    def _look(self) -> None:
-        """Take in what is done, whoever could not tell of it."""
+    def look(self) -> int:
+        """Take in what is done, whoever could not tell of it; return how many results that were."""
+        found = 0
         for chunk in self._leases.chunks():
             for token in self.shared.arena.done(chunk):
-                self.take_hint(token)
-        for token in list(self._held):
+                found += self.take_hint(token)
+        for token in list(self._by_ledger):
             self.take_hint(token)
+        return found
 
     def _deliver(self, ref: TaskRef, packed: bytes, failed: bool) -> None:  # noqa: FBT001
         value, error = failure.outcome(packed, failed=failed)
@@ -289,12 +283,3 @@ class Dispatcher:
 
     def _deliver_followed(self, ref: TaskRef, packed: bytes, failed: bool) -> None:  # noqa: FBT001
         ref.resolve(*failure.outcome(packed, failed=failed))
-
-
-def _drained(box: Inbox, take: Callable[[memoryview], object], most: int) -> bool:
-    for _ in range(most):
-        datagram = box.receive()
-        if datagram is None:
-            return True
-        take(datagram)
-    return False

@@ -25,11 +25,11 @@ from procd.spawn.context import Context
 from procd.tasks import memory, registry, safeguards
 from procd.tasks.dispatcher import RETRY_SECONDS, Dispatcher
 from procd.tasks.inheriting import Inheriting
+from procd.tasks.reading import Reading
 from procd.tasks.ref import TaskRef
 
 # What a handler may raise at the cost of its own call; sys.exit() in one is no order to us.
 HANDLER_ERRORS = (Exception, SystemExit, KeyboardInterrupt)
-INBOX_BATCH = 64  # datagrams read in one turn of the loop
 QUEUE_SECONDS = 0.1  # between two complaints that the token queue is gone
 ROOM_SECONDS = 0.02  # how often task_wait looks whether somebody else's slot came free
 
@@ -69,6 +69,7 @@ class ProcessHost:
             frees_last=context.config.orphan_results == "deliver",
             later=self._later,
         )
+        self._reading = Reading(self.dispatcher, self.inbox, self._take, self.loop.call_soon)
         self._inheriting = Inheriting(
             *(context.shared.arena, self.handlers, self.call, context.channel.send)
         )
@@ -275,8 +276,7 @@ class ProcessHost:
             raise NoSuchWorker(f"worker {dst_worker_id} has just died: try again") from None
 
     def read_inbox(self) -> None:
-        """Take in what others told; then what they could not tell."""
-        self.dispatcher.read(self.inbox, self._take, INBOX_BATCH)
+        self._reading.read()
 
     def _take(self, datagram: memoryview) -> None:
         try:

@@ -13,6 +13,7 @@ class Leases:
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
         self._free: dict[int, deque[int]] = {}  # by chunk
+        self._with_room: dict[int, deque[int]] = {}  # those of them that are not empty
 
     def chunks(self) -> list[int]:
         """Return the chunks that are leased."""
@@ -20,23 +21,25 @@ class Leases:
 
     def take(self) -> int | None:
         """Return a free slot, of another chunk if need be; None when there is none."""
-        for slots in self._free.values():
-            if slots:
-                return slots.popleft()
-        leased = self._arena.lease()
-        if not leased:
-            return None
-        slots = deque(leased)
-        self._free[leased[0] // self._arena.layout.chunk_slots] = slots
-        return slots.popleft()
+        if not self._with_room:
+            leased = self._arena.lease()
+            if not leased:
+                return None
+            chunk = leased[0] // self._arena.layout.chunk_slots
+            self._free[chunk] = self._with_room[chunk] = deque(leased)
+        chunk, slots = next(iter(self._with_room.items()))
+        slot = slots.popleft()
+        if not slots:
+            del self._with_room[chunk]
+        return slot
 
     def give(self, slot: int) -> None:
         """Have a slot free again; a whole chunk goes back while another has room."""
         size = self._arena.layout.chunk_slots
         chunk = slot // size
-        slots = self._free[chunk]
+        slots = self._with_room[chunk] = self._free[chunk]
         slots.append(slot)
         # Others may need it more.
-        if len(slots) == size and any(o is not slots and o for o in self._free.values()):
-            del self._free[chunk]
+        if len(slots) == size and len(self._with_room) > 1:
+            del self._free[chunk], self._with_room[chunk]
             self._arena.give_back(chunk)

@@ -15,8 +15,8 @@ from procd.ipc.inbox import Follow, Hint, Inbox, Outcome, Progress
 from procd.ipc.scoreboard import Cell, Role
 from procd.spawn.context import Origin
 from procd.tasks.dispatcher import Dispatcher
+from procd.tasks.reading import Reading
 
-BATCH = 64  # datagrams read in one turn of the loop
 COMPLAINT_SECONDS = 0.1  # between two that the token queue is gone
 
 
@@ -60,7 +60,7 @@ class Outside:
             elif not isinstance(item, Progress):  # which nobody listens to here
                 self.cells[Cell.BAD_MESSAGES] += 1
 
-        dispatcher.read(self.inbox, take, BATCH)
+        Reading(dispatcher, self.inbox, take).read()
 
     def _token_queue_is_gone(self) -> None:
         now = time.monotonic()

@@ -18,6 +18,7 @@ from procd.ipc.layout import Damaged
 from procd.ipc.scoreboard import Role
 from procd.ipc.words import SlotState
 from procd.linux import recordlock
+from procd.tasks.reading import Reading
 from procd.taskworker.runner import Runner
 from tests.kernel.arenas import JUNK, Service, Someone, serving
 from tests.kernel.forked import Child, Say, forked, outcome, wait_for_ever
@@ -273,13 +274,14 @@ def test_when_the_hint_comes_the_result_stands_and_nothing_is_written_late(
         assert item.token not in dispatcher.pending or worker.arena.is_done(item.token)
         dispatcher.take_hint(item.token)
 
+    reading = Reading(dispatcher, worker.inbox, take)
     sent: dict[int, int] = {}
     with forked(body) as child:
         assert child.line() == "ready"
         while len(worker.results) < count:
             for number in range(len(sent), len(sent) + 4 - len(dispatcher.pending)):
                 sent[dispatcher.dispatch(wire.pack(number)).id] = number
-            dispatcher.read(worker.inbox, take, 64)
+            reading.read()
     assert all(sent[token] == value and error is None for token, value, error in worker.results)
 
 

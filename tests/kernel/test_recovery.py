@@ -12,6 +12,7 @@ from procd.ipc.inbox import Hint
 from procd.ipc.scoreboard import TAKING, Cell, Role
 from procd.ipc.words import SlotState
 from procd.linux import recordlock
+from procd.tasks.reading import Reading
 from tests.kernel.arenas import (
     ATTEMPTS,
     JUNK,
@@ -106,7 +107,7 @@ def test_a_result_for_a_full_inbox_is_found_by_the_missed_flag(
     service.bury(tasker)
     assert worker.cells[Cell.MISSED] == 1
     assert Hint(token) not in worker.mail()
-    worker.dispatcher.read(worker.inbox, lambda _: None, 64)
+    Reading(worker.dispatcher, worker.inbox, lambda _: None).read()
     assert worker.results == [(token, "result", None)]
     assert worker.cells[Cell.MISSED] == 0
 
