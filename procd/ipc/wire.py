@@ -12,7 +12,7 @@ ones arrive in UTC, naive ones naive. File names that are no UTF-8 travel as Pyt
 from __future__ import annotations
 
 import datetime as dt
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgpack
 
@@ -27,6 +27,7 @@ _NAIVE = 1  # our extension type: a datetime without zone, as ISO text
 _KEPT_BYTES = 1 << 16
 _idle: list[msgpack.Packer] = []  # of this process; one that has failed is not put back
 _PLAIN = (str, bytes, int, float, bool, type(None))
+_EXACTLY = frozenset(_PLAIN)
 
 
 class Undecodable(ValueError):
@@ -39,7 +40,7 @@ def pack(value: object) -> bytes:
     Raises TypeError, naming the part, for whatever does not survive the way: other types,
     integers over 64 bits, keys that are neither None, bool, int, float, str nor bytes.
     """
-    if type(value) not in _PLAIN:
+    if not _is_plain(value, MAX_DEPTH):
         _check(value, "data", 0)
     try:
         packed = _packed(value)
@@ -88,6 +89,26 @@ def first(data: bytes | memoryview) -> object:
     except (ValueError, msgpack.UnpackException, msgpack.exceptions.StackError) as error:
         raise Undecodable(f"not a list in MessagePack: {error}") from None
     return item
+
+
+def _is_plain(value: Any, depth: int) -> bool:  # noqa: ANN401 - whatever somebody sends
+    """Tell whether a value surely survives the way; _check() knows all that do."""
+    kind = type(value)
+    if kind is dict:
+        for key in value:
+            if type(key) not in _EXACTLY:
+                return False
+        items = value.values()
+    elif kind is list or kind is tuple:
+        items = value
+    else:
+        return kind in _EXACTLY
+    for item in items:
+        if type(item) in _EXACTLY:
+            continue
+        if not depth or not _is_plain(item, depth - 1):
+            return False
+    return True
 
 
 def _check(value: object, where: str, depth: int) -> None:

@@ -6,7 +6,7 @@ Checked where it is written, and packed into the task's slot (ipc.terms) when it
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from math import inf
 from typing import TypedDict
@@ -67,6 +67,9 @@ class Options:
     at: float | datetime | None = None
     delivery: str = AT_LEAST_ONCE
     key: str | None = None
+    _packed: dict[float | None, tuple[int, float, bytes]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )  # by the config's timeout, where no clock and no key is in it
 
     def but(self, given: Given) -> Options:
         """Return these with others in place of some.
@@ -81,6 +84,8 @@ class Options:
         elif "at" in given and "delay" not in given:
             given = {**given, "delay": None}
         made = replace(self, **given)
+        if made == PLAIN:
+            return PLAIN
         if made.delay is not None and made.at is not None:
             raise ValueError("delay and at: one of them")
         if made.delivery == AT_MOST_ONCE and made.retries:
@@ -106,7 +111,15 @@ class Options:
 
         *timeout* is that of the config, *key* what stands for its own in the slot.
         """
-        if self is PLAIN and timeout is None:
+        packed = self._packed.get(timeout)
+        if packed is None:
+            packed = self._pack(now, timeout, key)
+            if (self.delay, self.at, self.ttl, self.key) == (None, None, None, None):
+                self._packed[timeout] = packed
+        return packed
+
+    def _pack(self, now: float, timeout: float | None, key: int) -> tuple[int, float, bytes]:
+        if timeout is None and replace(self, priority=PLAIN.priority) == PLAIN:
             return 0, 0.0, b""
         limit = timeout if self.timeout is None else self.timeout
         due = self.due(now)
@@ -134,7 +147,7 @@ def retried(these: Terms, now: float) -> Terms:
 
 
 PLAIN = Options()
-_DEFAULTS = {each.name: each.default for each in fields(Options)}
+_DEFAULTS = {each.name: each.default for each in fields(Options) if each.init}
 
 
 def _check(name: str, value: object) -> None:

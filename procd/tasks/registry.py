@@ -58,7 +58,7 @@ class NamedTask(Generic[P, R_co]):
         Raises TaskQueueFull, TaskRejected, MessageTooBig, TypeError for arguments that cannot
         travel, NotInService outside of a procd process.
         """
-        payload = wire.pack([self.name, list(args), dict(kwargs)])
+        payload = wire.pack([self.name, args, kwargs])
         return here().dispatch(payload, flags=layout.NAMED, options=self._options)
 
 
