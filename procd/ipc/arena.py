@@ -144,12 +144,12 @@ class Arena(ArenaView):
 
     def free(self, token: int) -> None:
         """Give a done slot of an own chunk free."""
-        slot, epoch = words.slot_of(token), words.token_epoch(token)
-        if self.layout.is_spooled(self.map, self._body_at(slot)):
+        slot = words.slot_of(token)
+        at = self._body_at(slot)
+        if self.layout.is_spooled(self.map, at):
             self.spool.remove(token)
-        at = self._body_at(slot) + lay.SEAL_AT
-        self.map[at : at + lay.SEAL.size] = lay.BROKEN
-        self._set_word(slot, words.pack(SlotState.FREE, 0, 0, epoch))
+        self.map[at + lay.SEAL_AT : at + lay.SEAL_AT + lay.SEAL.size] = lay.BROKEN
+        self._set_word(slot, words.freed(token))
 
     # Task worker
 

@@ -94,8 +94,8 @@ class Layout:
 
     def is_spooled(self, body: bytes | mmap, at: int = 0) -> bool:
         """Tell, by the meta at *at*, whether a payload or result was too large for its slot."""
-        payload_bytes, result = _LENGTHS.unpack_from(body, at)
-        return bool(max(payload_bytes, result >> 1) > self.slot_bytes)
+        lengths: tuple[int, int] = _LENGTHS.unpack_from(body, at)
+        return lengths[0] > self.slot_bytes or lengths[1] >> 1 > self.slot_bytes
 
     def chunk_at(self, chunk: int) -> int:
         return PAGE + chunk * 8

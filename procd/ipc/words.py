@@ -127,6 +127,11 @@ def moved(word: int, state: SlotState, row: int) -> int:
     return word & _LASTING | row << _ROW_SHIFT | state
 
 
+def freed(token: int) -> int:
+    """Return the word of a slot of which a token's was the last use."""
+    return token >> SLOT_BITS << _EPOCH_SHIFT | SlotState.FREE
+
+
 def attempt_of(word: int) -> int:
     """Return the attempt."""
     return word >> STATE_BITS & MAX_ATTEMPTS

@@ -31,7 +31,7 @@ from procd.tasks.ref import TaskRef
 from procd.tasks.shared import Self, Shared
 from procd.tasks.unsent import Unsent
 
-ACCEPTED = Cell.ACCEPTED
+ACCEPTED, QUEUED = Cell.ACCEPTED, SlotState.QUEUED
 RETRY_SECONDS = 0.005  # how soon a token that found no room is sent again
 
 
@@ -121,7 +121,7 @@ class Dispatcher:
         elif due:
             state = SlotState.DELAYED
         else:
-            state = SlotState.QUEUED if seat < 0 else SlotState.ADDRESSED
+            state = QUEUED if seat < 0 else SlotState.ADDRESSED
         meta = (arena.row, arena.incarnation, *told)
         token = self._accept(payload, meta, state, terms, key)
         if key:
@@ -129,13 +129,14 @@ class Dispatcher:
         acceptance = Acceptance(arena, token) if is_held else None
         ref = self.pending[token] = TaskRef(task_id or token, self, acceptance)
         self.cells[ACCEPTED] += 1
-        self._send(token, state, seat, priority)
+        if state is QUEUED:
+            self.queue(token, priority)
+        else:
+            self._send(token, state, seat)
         return ref
 
-    def _send(self, token: int, state: SlotState, seat: int, priority: int) -> None:
+    def _send(self, token: int, state: SlotState, seat: int) -> None:
         match state:
-            case SlotState.QUEUED:
-                self.queue(token, priority)
             case SlotState.ADDRESSED:
                 if not self._try_address(token, seat):
                     self.unaddressed.append((token, seat))
@@ -171,7 +172,9 @@ class Dispatcher:
 
     def queue(self, token: int, priority: int) -> None:
         """Send a token, behind those that wait already, for their order."""
-        if self.unsent.holds_up(priority) or not self._try_send(token, priority):
+        if (self.unsent.waiting and self.unsent.holds_up(priority)) or not self._try_send(
+            token, priority
+        ):
             self.unsent.add(token, priority)
             self._ask_retry()
 
@@ -217,10 +220,13 @@ class Dispatcher:
 
     def take_hint(self, token: int) -> bool:
         """A hint came: take the result in, if it is one of ours and really done."""
-        ref, arena = self._looked(token), self.shared.arena
-        if ref is None or not arena.is_done(token):
+        ref = self._looked(token)
+        if ref is None or not self.shared.arena.is_done(token):
             return False
-        is_owed = arena.is_owed(token)  # the ledger tells again
+        return self._take_in(token, ref)
+
+    def _take_in(self, token: int, ref: TaskRef) -> bool:
+        is_owed = self.shared.arena.is_owed(token)  # the ledger tells again
         told = None if ref.is_done else self._result(token)
         if is_owed:
             self._by_ledger.add(token)

@@ -33,7 +33,7 @@ class Tokens:
     def send(self, token: int, priority: int) -> bool:
         """Queue a token; False when there is no room now."""
         try:
-            self._open().send(WORD.pack(token), priority)
+            (self._queue or self._open()).send(WORD.pack(token), priority)
         except QueueFull:
             return False
         except QueueError:
@@ -49,7 +49,7 @@ class Tokens:
         which = MOST_URGENT if self._received % OLDEST_EACH else OLDEST
         while True:
             try:
-                data, _ = self._open().receive(which)
+                data, _ = (self._queue or self._open()).receive(which)
             except QueueEmpty:
                 return None
             except QueueError:

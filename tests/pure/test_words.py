@@ -110,3 +110,12 @@ def test_the_fields_fill_the_word() -> None:
     assert bits == 64
     assert words.EPOCH_BITS + words.SLOT_BITS == 63
     assert max(SlotState) <= words.STATE_MASK
+
+
+@given(some_words, some_words, st.integers(0, words.MAX_SLOTS - 1))
+def test_a_word_is_that_of_one_token_in_one_state(word: Word, other: Word, slot: int) -> None:
+    token = words.token(slot, word.epoch)
+    is_same = (other.state, other.epoch) == (word.state, word.epoch)
+    assert words.is_of(words.pack(*word), token, word.state)
+    assert words.is_of(words.pack(*other), token, word.state) is is_same
+    assert words.unpack(words.freed(token)) == Word(SlotState.FREE, 0, 0, word.epoch)
