@@ -137,6 +137,7 @@ class ProcessHost:
             except HANDLER_ERRORS:
                 logs.log.exception("handler failed on=worker_stop")
         self.loop.remove_reader(self.inbox.fileno())
+        self._reading.end()
         self.inbox.close()
 
     def call(self, event: str, handler: Handler, *args: object) -> asyncio.Task[object] | None:

@@ -35,6 +35,11 @@ class Reading:
         self._take = take
         self._soon = soon
         self._looks = False  # in the next turn
+        self._is_over = False
+
+    def end(self) -> None:
+        """The inbox is about to be closed."""
+        self._is_over = True
 
     def read(self) -> None:
         """Take in what others told; then, if they could not tell of all, what is there."""
@@ -67,6 +72,8 @@ class Reading:
             soon(lambda: self._look(soon))
 
     def _look(self, soon: Callable[[Callable[[], None]], object]) -> None:
+        if self._is_over:
+            return
         if self._dispatcher.look():
             self._look_on(soon)
         else:

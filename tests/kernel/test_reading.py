@@ -132,6 +132,18 @@ def test_a_message_that_is_read_meanwhile_changes_nothing(
     assert (worker.cells[Cell.MISSED], loop.soon) == (0, [])
 
 
+def test_who_leaves_in_the_midst_of_a_stream_reads_no_more(
+    service: Service, worker: Someone
+) -> None:
+    loop, tasker = Loop(worker), service.someone(Role.TASK)
+    done(service, worker, tasker, STREAM)
+    loop.reading.read()
+    loop.reading.end()
+    worker.inbox.close()
+    loop.turn()
+    assert loop.soon == []
+
+
 def test_nobody_looks_while_the_ledger_is_to_speak(service: Service, worker: Someone) -> None:
     loop, tasker = Loop(worker), service.someone(Role.TASK)
     worker.dispatcher.dispatch(b"\xc0", flags=layout.DURABLE)
