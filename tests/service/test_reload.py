@@ -220,10 +220,12 @@ def test_master_is_as_large_after_many_reloads_as_before(serve: Serve) -> None:
     for _ in range(5):
         service.reload()
     service.wait_for(lambda: not draining(service), 5)
+    service.wait_for(lambda: service.pids("spare"), 5)  # forked once all is quiet
     before = Footprint.of(service, master)
     for _ in range(scaled(200)):
         service.reload()
     service.wait_for(lambda: not draining(service), 5)
+    service.wait_for(lambda: service.pids("spare"), 5)
     service.wait_for(lambda: len(service.alive()) <= before.processes, 5)
     # The command that has just asked is one descriptor until the master has seen it go.
     service.wait_for(lambda: Footprint.of(service, master).fds <= before.fds, 5)

@@ -85,6 +85,7 @@ def test_refused_reload_shows_the_line_of_the_fault(service: Service) -> None:
 
 
 def test_refused_generation_leaves_no_process(service: Service) -> None:
+    service.wait_for(lambda: service.pids("spare"), 5)  # forked once all is quiet
     before = len(service.alive())
     for _ in range(3):
         service.edit(LINE, "import no_such_module_here\n" + LINE)
