@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from procd import logs
@@ -84,3 +85,15 @@ def pin(config: Config, number: int) -> None:
         os.sched_setaffinity(0, cpus)
     except OSError as error:  # it was there when the config was read; better served elsewhere
         logs.warning("worker not pinned", cpus=",".join(map(str, cpus)), why=error.strerror)
+
+
+def give_way() -> None:
+    """Have this process, when it is woken, wait for a processor that somebody works on.
+
+    A task worker that is woken by a task would else cut short who has just sent it and serves
+    connections: SCHED_BATCH (sched(7)) does that only after a slice. Another policy that somebody
+    has started procd with stays.
+    """
+    with suppress(OSError):  # a sandbox may refuse it: it is a matter of speed
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

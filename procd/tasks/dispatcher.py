@@ -227,7 +227,12 @@ class Dispatcher:
 
     def _take_in(self, token: int, ref: TaskRef) -> bool:
         is_owed = self.shared.arena.is_owed(token)  # the ledger tells again
-        told = None if ref.is_done else self._result(token)
+        told = None
+        if not ref.is_done:
+            try:
+                told = self.shared.arena.result(token)
+            except layout.Damaged as damaged:
+                told = wire.pack([f"its result is damaged: {damaged}", ""]), True
         if is_owed:
             self._by_ledger.add(token)
         else:
@@ -235,7 +240,8 @@ class Dispatcher:
             if not self.frees_last:
                 self._free(token)
         if told:
-            self.followers.tell(token, told[0], following.what(ref, failed=told[1]))
+            if token in self.followers.keyed:
+                self.followers.tell(token, told[0], following.what(ref, failed=told[1]))
             self._deliver(ref, *told)
         if not is_owed and self.frees_last:
             self._free(token)
@@ -253,12 +259,6 @@ class Dispatcher:
     def _free(self, token: int) -> None:
         self.shared.arena.free(token)
         self._leases.give(words.slot_of(token))
-
-    def _result(self, token: int) -> tuple[bytes, bool]:
-        try:
-            return self.shared.arena.result(token)
-        except layout.Damaged as damaged:
-            return wire.pack([f"its result is damaged: {damaged}", ""]), True
 
     def take_note(self, item: Follow | Outcome | Progress) -> None:
         """Another process follows a task of ours, tells of one of its, or how far one is."""

@@ -109,22 +109,22 @@ class Followers:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._keyed: dict[int, set[tuple[int, int]]] = {}  # token -> who follows it
+        self.keyed: dict[int, set[tuple[int, int]]] = {}  # token -> who follows it
         self._kept: dict[int, Told] = {}  # the last ones, the oldest first
         self._kept_bytes = 0
 
     def expect(self, token: int) -> None:
         """A task with a key has been sent."""
-        self._keyed[token] = set()
+        self.keyed[token] = set()
 
     def has(self, token: int) -> bool:
         """Tell whether somebody would miss a task's result."""
-        return bool(self._keyed.get(token))
+        return bool(self.keyed.get(token))
 
     def ask(self, token: int, row: int, incarnation: int) -> None:
         """Somebody wants to be told of a task's end."""
-        if token in self._keyed:
-            self._keyed[token].add((row, incarnation))
+        if token in self.keyed:
+            self.keyed[token].add((row, incarnation))
         elif token in self._kept:
             packed, passed = self._kept[token]
             self._send(inbox.outcome(token, passed, packed), (row, incarnation))
@@ -133,7 +133,7 @@ class Followers:
 
     def tell(self, token: int, packed: bytes, passed: Passed) -> None:
         """A result has been taken in."""
-        followers = self._keyed.pop(token, None)
+        followers = self.keyed.pop(token, None)
         if followers is None:
             return
         self._keep(token, packed if len(packed) <= inbox.MAX_MESSAGE_BYTES else None, passed)

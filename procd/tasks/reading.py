@@ -33,7 +33,8 @@ class Reading:
         self._cells = dispatcher.cells
         self._inbox = box
         self._take = take
-        self._soon = soon
+        self._may_look = soon is not None
+        self._soon = soon or (lambda _call: None)
         self._looks = False  # in the next turn
         self._is_over = False
 
@@ -54,8 +55,8 @@ class Reading:
                 found += self._dispatcher.look()
             if count == MOST or not cells[Cell.MISSED]:
                 break
-        if found >= STREAM and self._soon is not None and not self._looks:
-            self._look_on(self._soon)
+        if found >= STREAM and self._may_look and not self._looks:
+            self._look_on()
 
     def _drain(self) -> int:
         for count in range(MOST):
@@ -65,17 +66,17 @@ class Reading:
             self._take(datagram)
         return MOST
 
-    def _look_on(self, soon: Callable[[Callable[[], None]], object]) -> None:
+    def _look_on(self) -> None:
         self._looks = not self._dispatcher.awaits_ledger  # which tells, whatever streams in
         if self._looks:
             self._cells[Cell.MISSED] = 1
-            soon(lambda: self._look(soon))
+            self._soon(self._look)
 
-    def _look(self, soon: Callable[[Callable[[], None]], object]) -> None:
+    def _look(self) -> None:
         if self._is_over:
             return
         if self._dispatcher.look():
-            self._look_on(soon)
+            self._look_on()
         else:
             self._looks = False
         if not self._looks:

@@ -16,6 +16,7 @@ from procd import logs
 from procd.ipc.channel import Packet
 from procd.ipc.scoreboard import TAKING, Cell
 from procd.linux import process
+from procd.spawn.allowance import give_way
 from procd.spawn.context import Context
 from procd.tasks.host import ProcessHost
 from procd.tasks.jitter import with_jitter
@@ -48,6 +49,7 @@ class TaskWorker:
 
     async def run(self) -> int:
         """Return the exit status."""
+        give_way()
         await self.host.start()
         channel = self.context.channel
         retire_on_sigterm(channel)

@@ -158,3 +158,24 @@ def test_cpu_that_is_not_there_is_a_fault_with_its_place(make: Serve) -> None:
     done = service.run("start")
     assert done.returncode == 2
     assert 'cpu_affinity: "8000": this process may not use CPU 8000' in done.stderr
+
+
+def test_task_workers_do_not_cut_short_who_serves_connections(serve: Serve) -> None:
+    service = serve()
+    assert policies(service) == {"worker": {os.SCHED_OTHER}, "task": {os.SCHED_BATCH}}
+    service.reload()
+    assert policies(service)["task"] == {os.SCHED_BATCH}
+
+
+def test_another_policy_that_procd_was_started_with_is_kept(make: Serve) -> None:
+    service = make()
+    words = ["chrt", "--idle", "0", *service.argv("start")]
+    subprocess.run(words, env=service.environment(), cwd="/", check=True, capture_output=True)
+    assert policies(service) == {"worker": {os.SCHED_IDLE}, "task": {os.SCHED_IDLE}}
+
+
+def policies(service: Service) -> dict[str, set[int]]:
+    return {
+        role: {os.sched_getscheduler(pid) for pid in service.pids(role)}
+        for role in ("worker", "task")
+    }
