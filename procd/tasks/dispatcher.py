@@ -237,6 +237,7 @@ class Dispatcher:
             self._by_ledger.add(token)
         else:
             del self.pending[token]
+            self._by_ledger.discard(token)
             if not self.frees_last:
                 self._free(token)
         if told:
