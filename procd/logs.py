@@ -156,7 +156,7 @@ def print_into(pipe: int) -> None:
         os.write(2, framed(time.time(), "debug", os.getpid(), ""))
     logging.lastResort = _handler
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+        if isinstance(stream, io.TextIOWrapper) and not stream.line_buffering:
             stream.reconfigure(line_buffering=True)  # else it waits until 8 KiB are full
 
 

@@ -40,6 +40,7 @@ _NOT_MINE = (
     *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1),
     *(signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH),
 )
+_EVERY = signal.valid_signals()  # asked once: to name them all takes as long as to fork
 
 
 def fork(body: Callable[[], int], keep: Collection[int], output: int = -1) -> int:
@@ -51,7 +52,7 @@ def fork(body: Callable[[], int], keep: Collection[int], output: int = -1) -> in
     """
     _flush()
     handled = _handled()
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, _EVERY)
     try:
         pid = os_fork()
         if pid:
@@ -95,7 +96,7 @@ def fork_for_master(births: Sequence[Birth], master: int) -> None:
     _flush()
     handled = _handled()
     all_told = mmap.mmap(-1, 1)  # shared with what is forked
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, _EVERY)
     try:
         intermediate = os_fork()
         if intermediate:
@@ -140,7 +141,7 @@ def _handled() -> list[int]:
 
     Asked before the fork: each look at an object copies its page afterwards.
     """
-    return [number for number in signal.valid_signals() if callable(signal.getsignal(number))]
+    return [number for number in _EVERY if callable(signal.getsignal(number))]
 
 
 def _enter(handled: Collection[int]) -> None:

@@ -110,6 +110,7 @@ class Loader:
 
     def rehearse(self, path: str) -> None:
         """Read, hash, compile and run *path* as if it were a source of the app; keep nothing."""
+        importlib.invalidate_caches()
         loader = SourceFileLoader("rehearsal", path)
         spec = importlib.util.spec_from_file_location("rehearsal", path, loader=loader)
         if spec is not None:

@@ -21,11 +21,14 @@ _file: tuple[int, tuple[int, int]] | None = None  # our descriptor, and what it 
 def answer(folder: Path) -> None:
     """From now on write the stacks of all threads to path_of(folder, our pid) on SIGNAL."""
     global _file
-    path = path_of(folder, os.getpid())
+    path = f"{folder}/{os.getpid()}.stack"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     with suppress(OSError):  # no room, no descriptor: one can live without
-        forget(folder, os.getpid())
-        fd = os.open(path, flags, 0o600)
+        try:
+            fd = os.open(path, flags, 0o600)
+        except FileExistsError:
+            os.unlink(path)
+            fd = os.open(path, flags, 0o600)
         faulthandler.register(SIGNAL, fd, all_threads=True)
         inherited, _file = _file, (fd, _identity(fd))
         # Closed by whoever forked us, its number is somebody else's by now.
