@@ -76,13 +76,11 @@ class AppImport:
         return found
 
 
-def rehearse(code_dir: Path, config: Config) -> None:
+def rehearse(code_dir: Path) -> None:
     """Do once what an import does, to nothing: later it finds the pages that it writes its own.
 
-    The first write to each page of a forked process has the kernel copy that page. *config* may
-    be any.
+    The first write to each page of a forked process has the kernel copy that page.
     """
-    Config.from_plain(config.plain())
     sources: dict[str, str] = {}
     with shielded(), inspected("nothing"):
         loader = Loader(Path.cwd(), code_dir, sources.__setitem__)

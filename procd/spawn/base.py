@@ -11,7 +11,6 @@ import gc
 import os
 import time
 from collections.abc import Mapping
-from functools import partial
 
 from procd import logs
 from procd.config.schema import Config
@@ -45,7 +44,6 @@ class Base:
 
     def run(self, config: Config, modules: Mapping[str, str | None], env: Mapping[str, str]) -> int:
         """Import *modules* in the environment *env*, then serve; return the exit status."""
-        self._config = config
         logs.name_process("base")
         process.set_name("procd: base")
         self._allowance.take()
@@ -91,7 +89,7 @@ class Base:
             life = Template(self._origin, self._shared, channel, self._preloaded.packages)
             output = packet.fds[1] if len(packet.fds) > 1 else -1
             mine = (self._channel.fileno(), packet.fds[0])
-            birth = Birth(partial(life.run, self._config), channel, mine, output)
+            birth = Birth(life.run, channel, mine, output)
             try:
                 child.fork_for_master([birth], self._origin.master_pid)
             finally:

@@ -40,7 +40,7 @@ _NOT_MINE = (
     *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1),
     *(signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH),
 )
-_EVERY = signal.valid_signals()  # asked once: to name them all takes as long as to fork
+_EVERY = signal.valid_signals()  # asked once, not at each fork
 
 
 def fork(body: Callable[[], int], keep: Collection[int], output: int = -1) -> int:

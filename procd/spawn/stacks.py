@@ -21,12 +21,12 @@ _file: tuple[int, tuple[int, int]] | None = None  # our descriptor, and what it 
 def answer(folder: Path) -> None:
     """From now on write the stacks of all threads to path_of(folder, our pid) on SIGNAL."""
     global _file
-    path = f"{folder}/{os.getpid()}.stack"
+    path = path_of(folder, os.getpid())
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     with suppress(OSError):  # no room, no descriptor: one can live without
         try:
             fd = os.open(path, flags, 0o600)
-        except FileExistsError:
+        except FileExistsError:  # of a process that had our pid
             os.unlink(path)
             fd = os.open(path, flags, 0o600)
         faulthandler.register(SIGNAL, fd, all_threads=True)

@@ -47,16 +47,16 @@ class Template:
         self._channel = channel
         self._packages = packages
 
-    def run(self, config: Config, adopt: Adopt) -> int:
+    def run(self, adopt: Adopt) -> int:
         """Wait for the order to import an app, then fork from it; return the exit status.
 
-        Forked ahead of that order where there is time, it is called a spare. *config* may be any.
+        It is forked ahead of that order where there is time, and then is called a spare.
         """
         logs.name_process("spare")
         process.set_name("procd: spare")
         adopt()
         stacks.answer(self._origin.ipc_dir)
-        rehearse(self._origin.code_dir, config)
+        rehearse(self._origin.code_dir)
         self._channel.send("waits")
         commands = {"import": self._import, "fork": self._fork, "log": log}
         return serve(self._channel, commands)

@@ -215,10 +215,8 @@ def test_who_holds_a_connection_is_seen_and_nobody_as_well(run: Run) -> None:
             held = hold()
             assert len(found()) == 2, held
             waiting.set_result(None)
-            await asyncio.sleep(0.002)
             del held
-            await asyncio.sleep(0.002)
-            assert found() == {nobody}
+            await until(lambda: found() == {nobody})
             waiting = loop.create_future()
 
     run(with_couple(body))
